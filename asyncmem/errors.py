@@ -1,0 +1,99 @@
+"""Every error that asyncmem raises on purpose.
+
+::
+
+    Exception
+     └── AsyncmemError
+          ├── AdmissionRejected    memory, a queue or a deadline said no; try again later
+          ├── MemoryLimitExceeded  the work needs more than there can ever be (also a MemoryError)
+          ├── LimitDiscoveryError  no memory limit could be read at all
+          └── ConfigError          a setting or an argument is wrong (also a ValueError)
+
+A message says what was wrong, the value met, the value expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = [
+    "AdmissionRejected",
+    "AsyncmemError",
+    "ConfigError",
+    "LimitDiscoveryError",
+    "MemoryLimitExceeded",
+    "RejectionReason",
+]
+
+
+class RejectionReason(StrEnum):
+    """Why admission said no, and the HTTP status that says so."""
+
+    MEMORY = "memory"
+    """The memory did not become available within the longest wait."""
+    DEADLINE = "deadline"
+    """The caller's own deadline would pass, or has passed, in the queue."""
+    QUEUE_FULL = "queue_full"
+    """As many waiters are queued as the settings allow."""
+    TOO_LARGE = "too_large"
+    """The declared cost can never fit."""
+    CLOSED = "closed"
+    """The runtime is shutting down."""
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status for this reason: 429 for the queue, 413 for what never fits, else 503."""
+        match self:
+            case RejectionReason.QUEUE_FULL:
+                return 429
+            case RejectionReason.TOO_LARGE:
+                return 413
+            case _:
+                return 503
+
+
+class AsyncmemError(Exception):
+    """The root of asyncmem's errors."""
+
+
+class AdmissionRejected(AsyncmemError):  # noqa: N818 - the name is a contract: it is an answer, not a fault
+    """Admission refused the work; nothing was reserved.
+
+    Args:
+        message: What was refused, with the numbers that led to it.
+        reason: Which bound refused it.
+        retry_after: Seconds after which another try is worth it; None where none ever is.
+    """
+
+    def __init__(self, message: str, *, reason: RejectionReason, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status that tells a client the same."""
+        return self.reason.status_code
+
+
+class MemoryLimitExceeded(AsyncmemError, MemoryError):  # noqa: N818 - the name is a contract
+    """The work asks for more bytes than the limit can ever give.
+
+    Args:
+        message: What was asked for, with the numbers.
+        requested: Bytes asked for.
+        available: Bytes that there can be at most.
+    """
+
+    def __init__(self, message: str, *, requested: int, available: int) -> None:
+        super().__init__(message)
+        self.requested = requested
+        self.available = available
+
+
+class LimitDiscoveryError(AsyncmemError):
+    """Not one memory limit could be read: no cgroup, no rlimit, not even the machine's size."""
+
+
+class ConfigError(AsyncmemError, ValueError):
+    """A setting or an argument has a value that it cannot have."""
