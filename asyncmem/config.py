@@ -69,9 +69,7 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
     operation_limit: Annotated[
         int | str | None,
-        _doc(
-            "The most that one operation may reserve; more is refused. Unset: the capacity.", _BYTES, "512MiB"
-        ),
+        _doc("The most that one operation may reserve; more is refused. Unset: the capacity.", _BYTES, "512MiB"),
     ] = None
     max_queue: Annotated[
         Count,
@@ -102,16 +100,12 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Seconds,
         _doc("Seconds between two samples while nothing is in flight.", "seconds, more than 0", "1.0"),
     ] = 1.0
-    history: Annotated[Count, _doc("Snapshots that the monitor keeps.", "a whole number from 1", "3600")] = (
-        3600
-    )
+    history: Annotated[Count, _doc("Snapshots that the monitor keeps.", "a whole number from 1", "3600")] = 3600
     alert_preset: Annotated[
         Literal["default", "conservative", "none"],
         _doc("The alert thresholds to begin with.", "default, conservative or none", "default"),
     ] = "default"
-    log_alerts: Annotated[bool, _doc("Write each alert as a structlog event.", "true or false", "true")] = (
-        True
-    )
+    log_alerts: Annotated[bool, _doc("Write each alert as a structlog event.", "true or false", "true")] = True
 
     # Names that are settled, checked already, and read by parts that come with later releases.
     profiling: Annotated[
@@ -146,9 +140,7 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     cache_size: Annotated[
         int | str, _doc("Bytes of the compressed cache's memory tier.", _BYTES, "500MiB", read_by="caches")
     ] = 500 * 1024 * 1024
-    compression: Annotated[
-        bool, _doc("Compress what is cached.", "true or false", "true", read_by="caches")
-    ] = True
+    compression: Annotated[bool, _doc("Compress what is cached.", "true or false", "true", read_by="caches")] = True
     compression_method: Annotated[
         Literal["lz4", "gzip", "zstd", "numpy", "none", "auto"],
         _doc("How it is compressed.", "lz4, gzip, zstd, numpy, none or auto", "lz4", read_by="caches"),
@@ -212,9 +204,7 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         file = variables.get(CONFIG_FILE_VARIABLE)
         values = _read_file(Path(file)) if file else {}
         values |= _read_env(variables)
-        values |= _read(
-            {k: v for k, v in overrides.items() if v is not None}, {name: name for name in overrides}
-        )
+        values |= _read({k: v for k, v in overrides.items() if v is not None}, {name: name for name in overrides})
         return cls(**values)
 
 
@@ -262,9 +252,7 @@ def _specs() -> dict[str, _Spec]:
     for name, hint in get_type_hints(MemoryConfig, include_extras=True).items():
         meta: Meta = hint.__metadata__[-1]
         extra = meta.extra or {}
-        specs[name] = _Spec(
-            hint, meta.description or "", extra["expected"], extra["example"], extra["read_by"]
-        )
+        specs[name] = _Spec(hint, meta.description or "", extra["expected"], extra["example"], extra["read_by"])
     return specs
 
 
@@ -358,7 +346,5 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"settings file {str(path)!r}: not valid {kind} ({error})") from error
     table = content.get("asyncmem", content) if isinstance(content, dict) else content
     if not isinstance(table, dict):
-        raise ConfigError(
-            f"settings file {str(path)!r}: expected a table of settings, got {type(table).__name__}"
-        )
+        raise ConfigError(f"settings file {str(path)!r}: expected a table of settings, got {type(table).__name__}")
     return _read(table, {name: f"{path}: {name}" for name in table})

@@ -72,16 +72,12 @@ def parse_bytes(value: int | str, *, of: int | None = None) -> int:
     number, unit = float(match[1].replace("_", "")), match[2].lower()
     if unit == "%":
         if of is None:
-            raise ConfigError(
-                f"{value!r} is a share, and here there is nothing it could be a share of; use {_FORM}"
-            )
+            raise ConfigError(f"{value!r} is a share, and here there is nothing it could be a share of; use {_FORM}")
         if number > 100:  # noqa: PLR2004 - percent
             raise ConfigError(f"{value!r} is more than the whole; expected 0% to 100%")
         return int(of * number / 100)
     if unit not in _FACTORS:
-        raise ConfigError(
-            f"{value!r} has the unknown unit {match[2]!r}; expected KiB, MiB, GiB, TiB, KB, MB, GB or TB"
-        )
+        raise ConfigError(f"{value!r} has the unknown unit {match[2]!r}; expected KiB, MiB, GiB, TiB, KB, MB, GB or TB")
     result = number * _FACTORS[unit]
     if not math.isfinite(result) or result > _LARGEST:
         raise ConfigError(f"{value!r} is out of range for a number of bytes; expected at most 2**63 - 1")
