@@ -37,7 +37,7 @@ _FACTORS: Final = {
     "ti": 2**40,
     "tib": 2**40,
 }
-_QUANTITY: Final = re.compile(r"\s*(\d+(?:[._]\d+)*(?:[eE][+-]?\d+)?)\s*([A-Za-z]*|%)\s*", re.ASCII)
+_QUANTITY: Final = re.compile(r"\s*(\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([A-Za-z]*|%)\s*", re.ASCII)
 _LARGEST: Final = 2**63 - 1
 _FORM: Final = "bytes as a whole number, or text such as '512MiB', '1.5GiB', '2GB'"
 

@@ -1,0 +1,395 @@
+"""The decision in front of each piece of work: admit, queue, or reject.
+
+`AdmissionController` joins the parts of this package: `costs` says what the work needs, `headroom` what there is,
+`gate` promises and queues, `attribution` finds out what it really used. It knows no framework; `middleware` and
+`guards` bring it to users.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import msgspec
+
+from asyncmem._wakeup import LoopWakeup, ThreadWakeup
+from asyncmem.admission.attribution import PeakAttribution
+from asyncmem.admission.costs import TaskClassCost, WindowedCostModel
+from asyncmem.admission.gate import Gate, Waiter, notify, refuse_to_block
+from asyncmem.admission.headroom import Headroom
+from asyncmem.admission.permit import Permit
+from asyncmem.admission.queue import FairQueue, Priority
+from asyncmem.errors import AdmissionRejected, ConfigError, RejectionReason
+from asyncmem.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from asyncmem._clock import Clock
+    from asyncmem._protocols import UsageMeter
+    from asyncmem.admission.costs import CostModel
+    from asyncmem.admission.queue import WaitQueue
+    from asyncmem.limits import Bound
+
+__all__ = ["AdmissionController", "AdmissionStatistics", "check_deadline", "checked_priority"]
+
+_SAMPLE_SECONDS: Final = 0.001
+"""A task that ends reads memory only if nobody did for so long."""
+_RETRY_LEAST: Final = 1.0
+_RETRY_MOST: Final = 60.0
+_JITTER: Final = 0.25
+"""Clients that were refused together come back apart."""
+_FOREVER: Final = 86_400.0
+_CLOSED: Final = "the memory runtime is shut down and admits no more work"
+
+
+class AdmissionStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What an `AdmissionController` holds and has done, at one moment."""
+
+    capacity: int
+    """Bytes below the guard band of the tightest bound."""
+    headroom: int
+    """Bytes that may be promised now; negative where more is in use than there is."""
+    reserved: int
+    """Bytes promised."""
+    in_flight: int
+    """Permits handed out and not ended."""
+    queued: int
+    """Waiters for memory."""
+    admitted: int
+    """Permits handed out so far."""
+    probes: int
+    """Of these, work that did not fit and ran alone."""
+    rejected: dict[str, int]
+    """Refusals so far by reason."""
+    task_classes: dict[str, TaskClassCost]
+    """What is known of each task class."""
+
+
+class AdmissionController:
+    """Hands out permits while their bytes fit below the limit.
+
+    Args:
+        bounds: Says which bounds there are now (`LimitFinder.bounds`); returns the same object while nothing changes.
+        own: Measures this process alone, for learning what tasks cost.
+        clock: Where time comes from.
+        guard: Guard band in bytes, or a share of the limit; None for the default of `guard_band`.
+        operation_limit: The most that one permit may reserve, in bytes.
+        max_queue: Waiters that may queue.
+        queue_timeout: Longest wait in seconds.
+        cost_model: How costs are learned.
+        queue: The order of the waiters.
+    """
+
+    __slots__ = (
+        "_attribution",
+        "_clock",
+        "_closed",
+        "_costs",
+        "_floor",
+        "_gate",
+        "_headroom",
+        "_hold_seconds",
+        "_max_queue",
+        "_operation_limit",
+        "_own",
+        "_queue_timeout",
+        "_rejected",
+        "_sampled_at",
+        "on_first",
+    )
+
+    def __init__(
+        self,
+        bounds: Callable[[], Sequence[Bound]],
+        *,
+        own: UsageMeter,
+        clock: Clock,
+        guard: int | str | None = None,
+        operation_limit: int | None = None,
+        max_queue: int = 1000,
+        queue_timeout: float = 30.0,
+        cost_model: CostModel | None = None,
+        queue: WaitQueue | None = None,
+    ) -> None:
+        self._headroom = Headroom(bounds, guard=guard, clock=clock)
+        self._gate = Gate(self._headroom, FairQueue() if queue is None else queue)
+        self._costs: CostModel = WindowedCostModel() if cost_model is None else cost_model
+        self._attribution = PeakAttribution()
+        self._own = own
+        self._floor = own.used()
+        self._clock = clock
+        self._operation_limit = operation_limit
+        self._max_queue = max_queue
+        self._queue_timeout = queue_timeout
+        self._hold_seconds = 1.0
+        self._rejected: dict[RejectionReason, int] = dict.fromkeys(RejectionReason, 0)
+        self._sampled_at = 0.0
+        self._closed = False
+        self.on_first: Callable[[], object] | None = None
+        """Called when work is admitted while nothing was in flight: whoever samples should do so more often."""
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def try_acquire(
+        self, task_class: str, *, cost: int | str | None = None, priority: Priority = Priority.NORMAL
+    ) -> Permit | None:
+        """Reserve now, or return None where it would have to wait; arguments and errors as of `acquire`.
+
+        The quick way in: no await, no exception where the answer is «wait».
+        """
+        if priority.__class__ is not Priority:
+            priority = checked_priority(priority)
+        nbytes = self._size(task_class, cost)
+        if not self._gate.enter(nbytes, sure=cost is not None):
+            return None
+        return self._permit(task_class, nbytes, priority)
+
+    def acquire_nowait(
+        self, task_class: str, *, cost: int | str | None = None, priority: Priority = Priority.NORMAL
+    ) -> Permit:
+        """Reserve now; arguments and errors as of `acquire`.
+
+        Raises:
+            anyio.WouldBlock: It would have to wait.
+        """
+        permit = self.try_acquire(task_class, cost=cost, priority=priority)
+        if permit is None:
+            raise anyio.WouldBlock
+        return permit
+
+    async def acquire(
+        self,
+        task_class: str,
+        *,
+        cost: int | str | None = None,
+        priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
+    ) -> Permit:
+        """Reserve what the work needs, and wait for it in the event loop.
+
+        Uncontended it does not yield to the loop. Cancelled while waiting, nothing is reserved.
+
+        Args:
+            task_class: The name under which costs are learned.
+            cost: Bytes that the work needs at its peak, or text such as ``"80MiB"``; None to use what was learned.
+            priority: The higher is served first.
+            deadline: Seconds from now within which the work must start.
+
+        Returns:
+            The permit; end it with `Permit.record` or `Permit.drop`.
+
+        Raises:
+            AdmissionRejected: The queue is full, the wait too long, the cost beyond what there can be, or the
+                controller closed.
+            ConfigError: A cost, priority or deadline that cannot be.
+        """
+        if deadline is not None:
+            check_deadline(deadline)
+        permit = self.try_acquire(task_class, cost=cost, priority=priority)
+        if permit is not None:
+            return permit
+        waiter, timeout, reason = self._queue_up(task_class, cost, priority, deadline, LoopWakeup)
+        if waiter.admitted or await self._gate.wait(waiter, timeout):
+            return self._permit(task_class, waiter.nbytes, priority)
+        raise self._rejection(reason, task_class, waiter.nbytes)
+
+    def acquire_sync(
+        self,
+        task_class: str,
+        *,
+        cost: int | str | None = None,
+        priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
+    ) -> Permit:
+        """Reserve what the work needs, and block this thread for it; as `acquire`.
+
+        Raises:
+            RuntimeError: It would have to wait on the thread of an event loop.
+        """
+        if deadline is not None:
+            check_deadline(deadline)
+        permit = self.try_acquire(task_class, cost=cost, priority=priority)
+        if permit is not None:
+            return permit
+        refuse_to_block()
+        waiter, timeout, reason = self._queue_up(task_class, cost, priority, deadline, ThreadWakeup)
+        if waiter.admitted or self._gate.wait_sync(waiter, timeout):
+            return self._permit(task_class, waiter.nbytes, priority)
+        raise self._rejection(reason, task_class, waiter.nbytes)
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def adopt_bounds(self) -> None:
+        """Take over bounds that have changed, and admit those that now fit."""
+        with self._gate.lock:
+            self._headroom.adopt()
+        self._gate.admit_waiting()
+
+    def sample(self) -> bool:
+        """Read memory, learn from it, and admit those that now fit; called by the watcher, from its thread.
+
+        Returns:
+            Whether anything is in flight or waits, so that the next sample should come soon.
+        """
+        gate = self._gate
+        with gate.lock:
+            self._headroom.refresh()
+            self._headroom.observe(idle=gate.in_flight == 0)
+            self._read_own()
+        gate.admit_waiting()
+        return gate.in_flight > 0 or len(gate.queue) > 0
+
+    def close(self) -> None:
+        """Refuse all further work and all that waits; permits in flight are ended by their holders."""
+        self._closed = True
+        self._gate.turn_away(
+            lambda: AdmissionRejected(_CLOSED, reason=RejectionReason.CLOSED, retry_after=_RETRY_LEAST)
+        )
+
+    def statistics(self) -> AdmissionStatistics:
+        """What is held and was done, now."""
+        gate = self._gate
+        with gate.lock:
+            return AdmissionStatistics(
+                capacity=self._headroom.capacity(),
+                headroom=self._headroom.free(gate.reserved, 0),
+                reserved=gate.reserved,
+                in_flight=gate.in_flight,
+                queued=len(gate.queue),
+                admitted=gate.admitted,
+                probes=gate.probes,
+                rejected={reason.value: count for reason, count in self._rejected.items() if count},
+                task_classes=dict(self._costs.statistics()),
+            )
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _size(self, task_class: str, cost: int | str | None) -> int:
+        """Bytes to charge; refuses what can never be admitted."""
+        if self._closed:
+            raise self._rejection(RejectionReason.CLOSED, task_class, 0)
+        most = self._headroom.most()
+        if cost is None:
+            nbytes = self._costs.estimate(task_class, most)
+            if self._operation_limit is not None:
+                nbytes = min(nbytes, self._operation_limit)
+        else:
+            nbytes = parse_bytes(cost)
+            if self._operation_limit is not None and nbytes > self._operation_limit:
+                raise self._rejection(RejectionReason.TOO_LARGE, task_class, nbytes)
+            if nbytes > most and self._headroom.can_never_fit(nbytes):
+                raise self._rejection(RejectionReason.TOO_LARGE, task_class, nbytes)
+        # What is larger than all there is runs alone, by taking all there is.
+        return nbytes if nbytes <= most else max(most, 1)
+
+    def _queue_up(
+        self,
+        task_class: str,
+        cost: int | str | None,
+        priority: Priority,
+        deadline: float | None,
+        wakeup: type[LoopWakeup | ThreadWakeup],
+    ) -> tuple[Waiter, float, RejectionReason]:
+        """Join the queue; returns the waiter, how long it may wait, and why it was refused if it waits longer."""
+        timeout, reason = self._queue_timeout, RejectionReason.MEMORY
+        nbytes = self._size(task_class, cost)
+        if deadline is not None and deadline <= timeout:
+            timeout, reason = deadline, RejectionReason.DEADLINE
+        waiter = Waiter(nbytes, checked_priority(priority), sure=cost is not None)
+        if not self._gate.enter_or_queue(waiter, wakeup, self._max_queue):
+            raise self._rejection(RejectionReason.QUEUE_FULL, task_class, nbytes)
+        return waiter, timeout, reason
+
+    def _permit(self, task_class: str, nbytes: int, priority: Priority) -> Permit:
+        if self._gate.in_flight == 1 and self.on_first is not None:
+            self.on_first()
+        return Permit(self, task_class, nbytes, priority, self._clock.monotonic(), self._attribution.begin())
+
+    def _end(self, permit: Permit, *, learn: bool) -> None:
+        gate = self._gate
+        now = self._clock.monotonic()
+        with gate.lock:
+            if not permit._open:  # noqa: SLF001 - permit and controller are one mechanism in two files
+                return
+            permit._open = False  # noqa: SLF001 - as above
+            if now - self._sampled_at > _SAMPLE_SECONDS:
+                self._read_own()
+            if learn:
+                peak = self._attribution.peak(permit._begun, permit.reserved)  # noqa: SLF001 - as above
+                self._costs.observe(permit.task_class, peak)
+                self._hold_seconds += 0.1 * (now - permit.admitted_at - self._hold_seconds)
+            if gate.in_flight == 1:
+                self._attribution.idle()
+            admitted = gate.give_back(permit.reserved)
+        notify(admitted)
+
+    def _read_own(self) -> None:
+        """Sample this process; under the gate's lock."""
+        gate = self._gate
+        used = self._own.used()
+        if gate.in_flight == 0 or used < self._floor:
+            self._floor = used
+        self._attribution.sample(used - self._floor, gate.reserved)
+        self._sampled_at = self._clock.monotonic()
+
+    def _rejection(self, reason: RejectionReason, task_class: str, nbytes: int) -> AdmissionRejected:
+        gate = self._gate
+        with gate.lock:
+            self._rejected[reason] += 1
+        wanted = f"{task_class!r} needs {format_bytes(nbytes)}"
+        retry_after: float | None = self._retry_after()
+        match reason:
+            case RejectionReason.TOO_LARGE:
+                retry_after = None
+                most = max(0, self._headroom.most())
+                if self._operation_limit is not None:
+                    most = min(most, self._operation_limit)
+                message = (
+                    f"{wanted}, and at most {format_bytes(most)} can ever be given to one piece of work; "
+                    "split it, or raise the memory limit"
+                )
+            case RejectionReason.QUEUE_FULL:
+                message = (
+                    f"{wanted}, and {len(gate.queue)} already wait for memory, which is as many as max_queue allows"
+                )
+            case RejectionReason.CLOSED:
+                message = _CLOSED
+            case RejectionReason.DEADLINE:
+                message = f"{wanted}, which did not become free before the deadline"
+            case RejectionReason.MEMORY:
+                message = f"{wanted}, which did not become free within queue_timeout ({self._queue_timeout:g} s)"
+        return AdmissionRejected(message, reason=reason, retry_after=retry_after)
+
+    def _retry_after(self) -> float:
+        """Seconds until those that wait now have likely been served: their rounds times the usual length of work."""
+        gate = self._gate
+        rounds = 1 + len(gate.queue) / max(1, gate.in_flight)
+        seconds = min(_RETRY_MOST, max(_RETRY_LEAST, rounds * self._hold_seconds))
+        return seconds * (1 + _JITTER * random.random())  # noqa: S311 - spreads clients, guards no secret
+
+
+def check_deadline(deadline: float) -> None:
+    """Refuse a deadline that is none.
+
+    Raises:
+        ConfigError: Not a number of seconds from now.
+    """
+    if not 0 < deadline <= _FOREVER:
+        raise ConfigError(
+            f"deadline: got {deadline!r}; expected seconds from now, more than 0 and at most {_FOREVER:.0f}"
+        )
+
+
+def checked_priority(priority: object) -> Priority:
+    """A priority from what a caller gave: a `Priority` or its number.
+
+    Raises:
+        ConfigError: There is no such priority.
+    """
+    try:
+        return Priority(priority)  # type: ignore[arg-type]
+    except ValueError:
+        known = ", ".join(f"Priority.{p.name}" for p in Priority)
+        raise ConfigError(f"priority: got {priority!r}; expected one of {known}") from None

@@ -1,0 +1,276 @@
+"""The composition root: one `MemoryRuntime` joins limits, admission, monitor and alerts for a process.
+
+It owns the one background thread and, inside an event loop, the tasks that deliver alerts. Frameworks attach to it
+through `middleware`; module-level conveniences find it through `_current`.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, Self
+
+import anyio
+import msgspec
+import structlog
+
+from asyncmem._clock import SystemClock
+from asyncmem.admission import AdmissionController, AdmissionStatistics, Priority
+from asyncmem.alerts import AlertManager, AlertStatistics
+from asyncmem.alerts.sinks import structlog_sink
+from asyncmem.config import MemoryConfig
+from asyncmem.events import AlertLevel, AlertType, MemoryAlert
+from asyncmem.guards import Guard
+from asyncmem.limits import LimitFinder
+from asyncmem.monitor import MemoryMonitor, MonitorStatistics
+from asyncmem.sampling import ProcessMeter, Watcher, WatcherStatistics, default_sampler
+from asyncmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+
+    from asyncmem._clock import Clock
+    from asyncmem.admission import CostModel
+    from asyncmem.limits import Bound
+    from asyncmem.sampling import MachineSampler, ProcessSampler
+
+__all__ = ["MemoryRuntime", "RuntimeStatistics", "current_runtime", "running_runtimes"]
+
+_BUSY_SECONDS: Final = 0.010
+"""Period of the watcher while work is in flight."""
+_DRAIN_SECONDS: Final = 1.0
+"""How long shutting down waits for handlers to take the last alerts."""
+
+current_runtime: Final[ContextVar[MemoryRuntime | None]] = ContextVar("asyncmem_runtime", default=None)
+"""The runtime whose ``async with`` block the running task is in."""
+running_runtimes: Final[list[MemoryRuntime]] = []
+"""The runtimes of this process that are started, oldest first."""
+
+
+class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What all parts of a `MemoryRuntime` hold and have done."""
+
+    admission: AdmissionStatistics
+    alerts: AlertStatistics
+    monitor: MonitorStatistics
+    watcher: WatcherStatistics
+
+
+class MemoryRuntime:
+    """Guards the memory of this process.
+
+    Enter it with ``async with`` inside an event loop (asyncio or trio), or with ``with`` in plain code; alerts then
+    reach immediate handlers and logs, and the others once a loop runs it.
+
+    Args:
+        config: Settings; None to read environment and file (`MemoryConfig.load`).
+        sampler: Reads this process; None for the one that fits the machine.
+        machine: Reads the machine; None for the one that fits.
+        limits: Knows the bounds; None to find them.
+        clock: Where time comes from.
+        cost_model: How costs are learned.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        LimitDiscoveryError: No limit could be read.
+    """
+
+    def __init__(
+        self,
+        config: MemoryConfig | None = None,
+        *,
+        sampler: ProcessSampler | None = None,
+        machine: MachineSampler | None = None,
+        limits: LimitFinder | None = None,
+        clock: Clock | None = None,
+        cost_model: CostModel | None = None,
+    ) -> None:
+        self.config = MemoryConfig.load() if config is None else config
+        self._clock = SystemClock() if clock is None else clock
+        self._sampler = default_sampler() if sampler is None else sampler
+        self.limits = (
+            LimitFinder(sampler=self._sampler, configured=self.config.limit) if limits is None else limits
+        )
+        self.alerts = AlertManager.with_defaults(self.config.alert_preset, clock=self._clock)
+        if self.config.log_alerts:
+            self.alerts.add_handler(structlog_sink(), immediate=True)
+        self.monitor = MemoryMonitor(
+            history=self.config.history, sampler=self._sampler, machine=machine, limits=self.limits, clock=self._clock
+        )
+        self.admission = AdmissionController(
+            lambda: self.limits.bounds,
+            own=ProcessMeter(self._sampler, "working_set"),
+            clock=self._clock,
+            guard=self.config.guard_band,
+            operation_limit=_absolute(self.config.operation_limit),
+            max_queue=self.config.max_queue,
+            queue_timeout=self.config.queue_timeout,
+            cost_model=cost_model,
+        )
+        self._watcher = Watcher(self._tick, idle_interval=self.config.interval, busy_interval=_BUSY_SECONDS)
+        self._next_check = 0.0
+        self._check_lock = threading.Lock()
+        self._started = False
+        self._stopped = False
+        self._tasks: TaskGroup | None = None
+        self._outer: MemoryRuntime | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not stopped."""
+        return self._started and not self._stopped
+
+    def start(self) -> None:
+        """Begin to watch.
+
+        The first snapshot is taken and checked here, so that a process that starts beyond its limit says so at once.
+
+        Raises:
+            RuntimeError: It was started before; make a new one.
+        """
+        if self._started:
+            raise RuntimeError("this MemoryRuntime was started before; make a new one for each run")
+        self._started = True
+        running_runtimes.append(self)
+        self.check_now()
+        self._warn_if_too_small()
+        if self.config.monitoring:
+            self.admission.on_first = self._watcher.wake
+            self._watcher.start()
+
+    def stop(self) -> None:
+        """End the background thread and refuse all further work; blocks for milliseconds. May be called again."""
+        self._stopped = True
+        self.admission.close()
+        self._watcher.stop()
+        if self in running_runtimes:
+            running_runtimes.remove(self)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            await self._tasks.start(self.alerts.run)
+            await anyio.to_thread.run_sync(self.start)
+            stack.pop_all()  # all went well: `__aexit__` leaves the task group
+        self._outer = current_runtime.get()
+        current_runtime.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._tasks is not None
+        current_runtime.set(self._outer)
+        self.admission.close()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+            await self.alerts.drain(_DRAIN_SECONDS)
+        self._tasks.cancel_scope.cancel()
+        # The block's own error is not the tasks' business: handed to them it would come back inside a group.
+        await self._tasks.__aexit__(None, None, None)
+
+    # -- use ----------------------------------------------------------------------------------------------------------
+
+    def guard(
+        self,
+        name: str,
+        *,
+        cost: int | str | None = None,
+        priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
+    ) -> Guard:
+        """Run work under a permit: ``async with memory.guard("resize", cost="80MiB") as permit:``, or as a decorator.
+
+        Args:
+            name: The task class under which costs are learned.
+            cost: Bytes needed at the peak, or text; None to use what was learned.
+            priority: The higher is served first.
+            deadline: Seconds within which the work must start.
+
+        Raises:
+            ConfigError: A value that cannot be.
+        """
+        return Guard(self._admission, name, cost=cost, priority=priority, deadline=deadline)
+
+    def check_now(self) -> None:
+        """Read the limits again, take a snapshot and raise the alerts that it gives rise to."""
+        with self._check_lock:
+            before = self.limits.binding()
+            if self.limits.refresh():
+                self.admission.adopt_bounds()
+                self._announce_limit(before, self.limits.binding())
+            self.alerts.check_thresholds(self.monitor.capture_snapshot())
+
+    def statistics(self) -> RuntimeStatistics:
+        """What all parts hold and have done."""
+        return RuntimeStatistics(
+            admission=self.admission.statistics(),
+            alerts=self.alerts.statistics(),
+            monitor=self.monitor.statistics(),
+            watcher=self._watcher.statistics(),
+        )
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _admission(self) -> AdmissionController:
+        return self.admission
+
+    def _tick(self) -> bool:
+        """One period of the watcher: always the cheap sample, and once per interval the snapshot."""
+        busy = self.admission.sample()
+        now = self._clock.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + self.config.interval
+            self.check_now()
+        return busy
+
+    def _announce_limit(self, before: Bound, after: Bound) -> None:
+        if before.limit == after.limit:
+            return
+        self.alerts.emit(
+            MemoryAlert(
+                level=AlertLevel.WARNING if after.limit < before.limit else AlertLevel.INFO,
+                alert_type=AlertType.LIMIT_CHANGED,
+                message=f"the memory limit changed from {format_bytes(before.limit)} to {format_bytes(after.limit)} "
+                f"({after.source})",
+                timestamp=self._clock.now(),
+                fingerprint=f"limit:{after.name}",
+                value=float(after.limit),
+                threshold=float(before.limit),
+            )
+        )
+
+    def _warn_if_too_small(self) -> None:
+        """Say clearly that the process does not fit below its limit: it then serves one task at a time."""
+        snapshot = self.monitor.get_current_snapshot()
+        statistics = self.admission.statistics()
+        if statistics.headroom > 0:
+            return
+        structlog.get_logger("asyncmem").warning(
+            "memory_limit_too_small",
+            limit=format_bytes(snapshot.limit),
+            source=self.limits.binding().source,
+            working_set=format_bytes(snapshot.working_set),
+            capacity=format_bytes(statistics.capacity),
+            hint="the process already uses all that the limit leaves after the guard band, so tasks run one at a time; "
+            "raise the limit (ASYNCMEM_LIMIT or the container's)",
+        )
+
+
+def _absolute(value: int | str | None) -> int | None:
+    assert not isinstance(value, str), "MemoryConfig reads text as bytes"
+    return value
