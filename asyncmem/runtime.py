@@ -91,9 +91,7 @@ class MemoryRuntime:
         self.config = MemoryConfig.load() if config is None else config
         self._clock = SystemClock() if clock is None else clock
         self._sampler = default_sampler() if sampler is None else sampler
-        self.limits = (
-            LimitFinder(sampler=self._sampler, configured=self.config.limit) if limits is None else limits
-        )
+        self.limits = LimitFinder(sampler=self._sampler, configured=self.config.limit) if limits is None else limits
         self.alerts = AlertManager.with_defaults(self.config.alert_preset, clock=self._clock)
         if self.config.log_alerts:
             self.alerts.add_handler(structlog_sink(), immediate=True)
@@ -179,6 +177,7 @@ class MemoryRuntime:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
             await self.alerts.drain(_DRAIN_SECONDS)
+        self.alerts.close_streams()
         self._tasks.cancel_scope.cancel()
         # The block's own error is not the tasks' business: handed to them it would come back inside a group.
         await self._tasks.__aexit__(None, None, None)

@@ -2,15 +2,16 @@
 
 For each bound i with limit Lᵢ and guard band Gᵢ the capacity is Cᵢ = Lᵢ − Gᵢ. In use or promised is taken to be
 
-    Eᵢ = max(Bᵢ + P, Uᵢ)
+    Eᵢ = P + max(Bᵢ, Xᵢ)
 
-with P the bytes promised, Uᵢ the bytes used now, and Bᵢ the floor: what is used while nothing is in flight. The first
-term covers memory that appears only after the decision; the second covers leaks and work that takes more than it
-reserved. Headroom is the least of Cᵢ − Eᵢ. Memory is read here, at the moment of decision, so it is never stale.
+with P the bytes promised, Bᵢ the floor, which is what is used while nothing is in flight, and Xᵢ what is used beyond all
+promises: the largest Uᵢ − P of the last tenth of a second, Uᵢ being the bytes used. P covers memory that appears only
+after the decision; X covers leaks, neighbours, and work that takes more than it reserved, and makes E never less than U.
+Headroom is the least of Cᵢ − Eᵢ. Memory is read here, at the moment of decision, so it is never stale.
 
 The floor follows at once while nothing is in flight. Under load that never pauses it is the least that was used in the
-last ten seconds, which is too much rather than too little, as it contains a part of what is promised too. A neighbour
-that grows under such load is therefore seen by the second term at once and by the first after ten seconds.
+last ten seconds, which is too much rather than too little, as it contains a part of what is promised too. While work
+in flight has not yet taken all that it reserved, a neighbour's growth hides behind the difference for as long.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Headroom", "guard_band"]
 
 _FLOOR_SECONDS: Final = 10.0
+_EXCESS_SECONDS: Final = 0.1
 _GUARD_SHARE: Final = 20
 _GUARD_LEAST: Final = 64 * MIB
 _GUARD_SMALL_SHARE: Final = 8
@@ -55,19 +57,31 @@ def guard_band(limit: int, configured: int | str | None = None) -> int:
 class _Gauge:
     """One bound, its capacity and its floor."""
 
-    __slots__ = ("bound", "capacity", "floor", "window")
+    __slots__ = ("_excess", "_excess_at", "bound", "capacity", "floor", "window")
 
     def __init__(self, bound: Bound, guard: int, now: float) -> None:
         self.bound = bound
         self.capacity = bound.limit - guard
-        self.floor = bound.meter.used()
         self.window = TimeWindowMinimum(_FLOOR_SECONDS)
-        self.window.add(now, self.floor)
+        self.settle(now, bound.meter.used())
 
     def settle(self, now: float, used: int) -> None:
         """Nothing is in flight: what is used now is the floor."""
-        self.floor = used
+        self.floor = self._excess = used
+        self._excess_at = now
         self.window.restart(now, used)
+
+    def take_over(self, old: _Gauge) -> None:
+        """The bound is the same, with another limit: keep what is known of it."""
+        self.floor, self.window = old.floor, old.window
+        self._excess, self._excess_at = old._excess, old._excess_at
+
+    def base(self, now: float, excess: int) -> int:
+        """Bytes that no promise covers, given what is used beyond the promises now."""
+        if excess >= self._excess or now - self._excess_at > _EXCESS_SECONDS:
+            self._excess = excess
+            self._excess_at = now
+        return max(self.floor, self._excess)
 
 
 class Headroom:
@@ -100,7 +114,7 @@ class Headroom:
         for bound in bounds:
             gauge = _Gauge(bound, guard_band(bound.limit, self._guard), now)
             if (old := floors.get(bound.name)) is not None:
-                gauge.floor, gauge.window = old.floor, old.window
+                gauge.take_over(old)
             gauges.append(gauge)
         self._seen, self._gauges = bounds, gauges
 
@@ -114,11 +128,15 @@ class Headroom:
 
     def _read(self, reserved: int) -> int:
         free = None
+        now = self._clock.monotonic()
         for gauge in self._gauges:
             used = gauge.bound.meter.used()
-            if reserved == 0 and used != gauge.floor:
-                gauge.settle(self._clock.monotonic(), used)
-            room = gauge.capacity - max(gauge.floor + reserved, used)
+            if reserved == 0:
+                if used != gauge.floor:
+                    gauge.settle(now, used)
+                room = gauge.capacity - used
+            else:
+                room = gauge.capacity - reserved - gauge.base(now, used - reserved)
             if free is None or room < free:
                 free = room
         assert free is not None, "there is always a bound"

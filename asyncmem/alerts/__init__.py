@@ -1,0 +1,31 @@
+"""Alerts: thresholds on memory snapshots, and delivery to handlers, to async streams and to the log.
+
+`AlertManager` is the way in. It covers thresholds on percent of the limit, on resident memory and on what the system
+has available, with hysteresis, so that one condition gives one alert and not one per sample. It does not take
+snapshots (`asyncmem.monitor` does) and does not act on pressure (admission does).
+
+Where next: `rules` for what is measured, `episodes` for when an alert begins and ends, `delivery` and `handlers` for
+calling functions, `streams` for iterating, `sinks` for handlers that are ready to use.
+"""
+
+from __future__ import annotations
+
+from asyncmem.alerts.delivery import AlertHandler
+from asyncmem.alerts.handlers import Subscription
+from asyncmem.alerts.manager import AlertManager
+from asyncmem.alerts.rules import Threshold
+from asyncmem.alerts.sinks import structlog_sink
+from asyncmem.alerts.streams import AlertStream
+from asyncmem.alerts.tally import AlertStatistics, AlertSummary, StreamStatistics
+
+__all__ = [
+    "AlertHandler",
+    "AlertManager",
+    "AlertStatistics",
+    "AlertStream",
+    "AlertSummary",
+    "StreamStatistics",
+    "Subscription",
+    "Threshold",
+    "structlog_sink",
+]

@@ -104,9 +104,7 @@ def setup(
         raise ConfigError("setup(app): got both config and runtime; a runtime has its settings already")
     memory = MemoryRuntime(config) if runtime is None else runtime
     app[RUNTIME] = memory
-    app.middlewares.insert(
-        0, memory_middleware(memory, cost=cost, priority=priority, exempt=exempt, refusal=refusal)
-    )
+    app.middlewares.insert(0, memory_middleware(memory, cost=cost, priority=priority, exempt=exempt, refusal=refusal))
     if runtime is None:
         app.cleanup_ctx.insert(0, _running)
         app.on_shutdown.append(_close)

@@ -1,0 +1,73 @@
+"""Reading memory: of this process, of the machine, of cgroups; and the thread that does so regularly.
+
+What is covered:
+
+- `linux`, `portable`: one process, through ``/proc`` or psutil, in the words of `ProcessSampler`.
+- `machine`, `portable`: the machine, in the words of `MachineSampler`.
+- `cgroup`: one directory of the cgroup filesystem, version 1 or 2; `hierarchy` finds the directories.
+- `meters`: how much is used of a bound, page cache left out.
+- `watcher`: the one background thread.
+- `forks`: what a forked child must forget.
+
+What is not: which limits there are and which binds (`asyncmem.limits`), snapshots and trends (`asyncmem.monitor`),
+decisions (`asyncmem.admission`). Nothing is opened or started before it is asked for, and every root path can be put in
+from outside.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asyncmem.sampling.cgroup import Cgroup, CgroupParts, CgroupV1, CgroupV2
+from asyncmem.sampling.linux import LinuxSampler
+from asyncmem.sampling.machine import MachineMemory
+from asyncmem.sampling.meters import CgroupMeter, MachineMeter, ProcessMeter
+from asyncmem.sampling.portable import PsutilMachine, PsutilSampler
+from asyncmem.sampling.protocols import MachineSampler, ProcessSampler, working_set_of
+from asyncmem.sampling.watcher import Watcher, WatcherStatistics
+
+__all__ = [
+    "Cgroup",
+    "CgroupMeter",
+    "CgroupParts",
+    "CgroupV1",
+    "CgroupV2",
+    "LinuxSampler",
+    "MachineMemory",
+    "MachineMeter",
+    "MachineSampler",
+    "ProcessMeter",
+    "ProcessSampler",
+    "PsutilMachine",
+    "PsutilSampler",
+    "Watcher",
+    "WatcherStatistics",
+    "default_machine",
+    "default_sampler",
+    "working_set_of",
+]
+
+
+def default_sampler(proc_root: str = "/proc") -> ProcessSampler:
+    """This process's sampler: Linux's own files where they can be read, else psutil.
+
+    Args:
+        proc_root: Where procfs is mounted.
+    """
+    return LinuxSampler(proc_root) if _readable(proc_root, "self/statm") else PsutilSampler()
+
+
+def default_machine(proc_root: str = "/proc") -> MachineSampler:
+    """The machine's sampler: Linux's own file where it can be read, else psutil.
+
+    Args:
+        proc_root: Where procfs is mounted.
+    """
+    return MachineMemory(proc_root) if _readable(proc_root, "meminfo") else PsutilMachine()
+
+
+def _readable(proc_root: str, name: str) -> bool:
+    try:
+        return bool(Path(proc_root, name).read_bytes())
+    except OSError:
+        return False

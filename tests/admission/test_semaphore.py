@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -53,14 +54,14 @@ async def test_a_large_waiter_is_not_overtaken() -> None:
     order: list[str] = []
 
     async def take(name: str, nbytes: int) -> None:
-        await semaphore.acquire(nbytes)
-        order.append(name)
+        async with semaphore.hold(nbytes):
+            order.append(name)
 
     await semaphore.acquire(60)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(take, "large", 80)
         await settle()
-        tasks.start_soon(take, "small", 10)
+        tasks.start_soon(take, "small", 30)
         await settle()
         assert order == []
         with pytest.raises(anyio.WouldBlock):
@@ -209,7 +210,7 @@ async def test_a_thread_and_a_task_share_one_queue() -> None:
     await semaphore.acquire(10)
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(anyio.to_thread.run_sync, semaphore.acquire_sync, 10)
+            tasks.start_soon(partial(anyio.to_thread.run_sync, semaphore.acquire_sync, 10))
             while not semaphore.statistics().waiting:
                 await anyio.lowlevel.checkpoint()
             semaphore.release(10)

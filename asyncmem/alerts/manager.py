@@ -1,0 +1,219 @@
+"""The alert manager: takes snapshots and events, gives alerts to handlers, streams and the history.
+
+Whoever is told hears transitions only (something begins, changes its level, has ended), never the samples between
+them; `asyncmem.alerts.episodes` decides which those are, by the thresholds of `asyncmem.alerts.rules`.
+
+All state is behind one plain lock, so that the sampling thread and the loop may both call. An alert enters the history
+and all buffers in one step under it, in one order for all; nothing of the user's runs under it. How alerts travel on is
+in `asyncmem.alerts.handlers` and `asyncmem.alerts.streams`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Self
+
+import anyio
+import anyio.abc
+
+from asyncmem._clock import Clock, SystemClock
+from asyncmem.alerts.delivery import AlertHandler, Handler
+from asyncmem.alerts.episodes import Episodes, Transition
+from asyncmem.alerts.handlers import Handlers, Subscription
+from asyncmem.alerts.presets import PRESETS
+from asyncmem.alerts.rules import Threshold, level_of
+from asyncmem.alerts.streams import AlertStream, Streams
+from asyncmem.alerts.tally import AlertStatistics, AlertSummary, Tally
+from asyncmem.errors import ConfigError
+from asyncmem.events import AlertLevel, MemoryAlert, MemorySnapshot
+
+__all__ = ["AlertManager"]
+
+_SYSTEM_CLOCK: Final = SystemClock()
+
+
+class AlertManager:
+    """Raises alerts at thresholds and delivers them. A new one has no thresholds; see `with_defaults`.
+
+    Args:
+        clock: Where the alerts' timestamps come from.
+        history: How many alerts `history` keeps.
+
+    Raises:
+        ConfigError: The history is no whole number from 0.
+    """
+
+    def __init__(self, *, clock: Clock = _SYSTEM_CLOCK, history: int = 1000) -> None:
+        if type(history) is not int or history < 0:
+            raise ConfigError(f"history={history!r} is no length; expected a whole number from 0")
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tally = Tally()
+        self._episodes = Episodes()
+        self._handlers = Handlers(self._lock)
+        self._streams = Streams(self._lock, self._tally)
+        self._history: deque[MemoryAlert] = deque(maxlen=history)
+
+    @classmethod
+    def with_defaults(cls, preset: str | None = None, *, clock: Clock = _SYSTEM_CLOCK, history: int = 1000) -> Self:
+        """Make a manager with thresholds that suit most services.
+
+        Args:
+            preset: ``"default"`` (also None): working set above 80 and 90 % of the limit (warning, critical), less than
+                500 and 200 MiB available to the system. ``"conservative"``: working set above 50 and 75 %, resident
+                memory above 1024, 2048, 3500 MiB (from info on), the same for the system. ``"none"``: nothing.
+            clock: As for the class.
+            history: As for the class.
+
+        Raises:
+            ConfigError: There is no such preset.
+        """
+        name = "default" if preset is None else preset
+        if name not in PRESETS:
+            raise ConfigError(f"{preset!r} is no preset of thresholds; expected {', '.join(PRESETS)}")
+        manager = cls(clock=clock, history=history)
+        manager._episodes = Episodes(PRESETS[name])
+        return manager
+
+    def set_threshold(
+        self,
+        level: AlertLevel | str,
+        *,
+        percent: float | None = None,
+        rss_mb: float | None = None,
+        available_mb: float | None = None,
+    ) -> None:
+        """Set, or replace, the threshold of one level; exactly one of the keywords is given.
+
+        A level is entered past its threshold and left when the value is back by 5 % of it (`rules.HYSTERESIS`).
+
+        Args:
+            level: The level, or its name.
+            percent: Fires above so many percent of the limit in the working set.
+            rss_mb: Fires above so many MiB of the process's resident memory.
+            available_mb: Fires below so many MiB available to the whole system.
+
+        Raises:
+            ConfigError: An unknown level, none or several keywords, a number out of range, or levels that contradict.
+        """
+        values = {"percent": percent, "rss_mb": rss_mb, "available_mb": available_mb}
+        with self._lock:
+            self._episodes.set_threshold(level_of(level), values)
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """The thresholds that are set, by rule and level."""
+        with self._lock:
+            return self._episodes.thresholds
+
+    def check_thresholds(self, snapshot: MemorySnapshot) -> list[MemoryAlert]:
+        """Judge one snapshot, and tell handlers, streams and history what has changed. May be called from any thread.
+
+        Returns the most serious alert of each rule that fires at this very snapshot, at each call anew. Hysteresis has
+        no part in that: `active` says what is firing with it.
+        """
+        now = self._clock.now()
+        with self._lock:
+            judgement = self._episodes.judge(snapshot, now)
+            steps = [step for transition in judgement.transitions for step in self._put(transition)]
+        for step in steps:
+            step()
+        return judgement.firing
+
+    def emit(self, alert: MemoryAlert) -> None:
+        """Deliver an alert that was made elsewhere; it is no episode of this manager. May be called from any thread."""
+        with self._lock:
+            steps = self._put(Transition(alert, frozenset({alert.level})))
+        for step in steps:
+            step()
+
+    def add_handler(
+        self,
+        fn: AlertHandler,
+        levels: Iterable[AlertLevel | str] | None = None,
+        *,
+        immediate: bool = False,
+        timeout: float = 5.0,
+        max_queue: int = 256,
+    ) -> Subscription:
+        """Have a function called for each alert; an error in it is counted, and logged the first time, never raised.
+
+        Async functions are awaited on the loop, others called in a worker thread, one alert at a time and in order,
+        while `run` runs; until then alerts wait.
+
+        Args:
+            fn: Takes the alert. An async one must let itself be cancelled; a sync one that never returns keeps its
+                thread, and on asyncio the interpreter from exiting.
+            levels: The levels that are wanted; None for all. The end of an episode comes to everybody who wanted one
+                of the levels that it was at.
+            immediate: Call it where the alert is raised, in whatever thread, with or without a loop. For functions
+                that are quick, thread-safe, never block and raise no alerts.
+            timeout: Seconds that one call may take, then it counts as timed out. An async call is cancelled; a sync
+                one cannot be, and keeps the handler busy.
+            max_queue: Alerts that may wait for this handler; beyond it the oldest are dropped and counted.
+
+        Returns:
+            The registration, whose ``remove()`` ends it.
+
+        Raises:
+            ConfigError: An argument that cannot be, or an immediate coroutine function.
+        """
+        handler = Handler(
+            fn, levels, immediate=immediate, timeout=timeout, max_queue=max_queue, lock=self._lock, tally=self._tally
+        )
+        return self._handlers.add(handler)
+
+    def remove_handler(self, fn: AlertHandler) -> bool:
+        """End all registrations of a function, also from within it; returns whether there was one."""
+        return self._handlers.remove(fn)
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve the handlers until cancelled, and calls under way with it; `RuntimeError` where it runs already."""
+        await self._handlers.serve(task_status)
+
+    async def drain(self, timeout: float = 1.0) -> bool:  # noqa: ASYNC109 - shutdown names its bound in one place
+        """Wait until the handlers have dealt with all alerts; for shutdown, before `run` is cancelled.
+
+        Gives up after `timeout` seconds, or at once where `run` does not run; returns whether nothing is left.
+        """
+        return await self._handlers.drain(timeout)
+
+    def stream(self, max_buffer: int = 256) -> AlertStream:
+        """Open a stream of all alerts from now on; beyond `max_buffer` (from 1) that wait, the oldest are dropped."""
+        return self._streams.open(max_buffer)
+
+    def close_streams(self) -> None:
+        """End all streams; their consumers still get what is buffered. For shutdown."""
+        self._streams.close()
+
+    @property
+    def history(self) -> tuple[MemoryAlert, ...]:
+        """The last alerts that were sent out, oldest first."""
+        with self._lock:
+            return tuple(self._history)
+
+    @property
+    def active(self) -> tuple[MemoryAlert, ...]:
+        """The latest alert of each episode of a threshold that is firing now."""
+        with self._lock:
+            return self._episodes.active
+
+    def summary(self) -> AlertSummary:
+        """What the alerts were about, counted."""
+        with self._lock:
+            return self._tally.summary(active=len(self._episodes.active))
+
+    def statistics(self) -> AlertStatistics:
+        """How the alerts travelled, counted."""
+        with self._lock:
+            return self._tally.statistics(
+                streams=self._streams.count(), handlers=self._handlers.count(), queued=self._handlers.queued()
+            )
+
+    def _put(self, transition: Transition) -> list[Callable[[], None]]:
+        self._history.append(transition.alert)
+        self._tally.add(transition.alert)
+        # Waking before calling: an immediate handler that takes its time delays only its own thread.
+        return self._streams.put(transition.alert) + self._handlers.put(transition.alert, transition.levels)

@@ -1,0 +1,69 @@
+"""Handlers that are ready to use: where alerts go when they leave the process.
+
+Here is the one that logs. A sink is made by a function and given to `AlertManager.add_handler`, which says what
+becomes of its errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import structlog
+
+from asyncmem.events import AlertLevel, AlertState, MemoryAlert
+
+__all__ = ["EventLogger", "structlog_sink"]
+
+
+class EventLogger(Protocol):
+    """What `structlog_sink` needs of a logger; structlog's bound loggers have it."""
+
+    def info(self, event: str, **fields: object) -> object:
+        """Log at level info."""
+        ...
+
+    def warning(self, event: str, **fields: object) -> object:
+        """Log at level warning."""
+        ...
+
+    def critical(self, event: str, **fields: object) -> object:
+        """Log at level critical."""
+        ...
+
+
+_FROM_SNAPSHOT: Final = ("rss", "working_set", "limit", "available_system", "percent")
+_RENAMED: Final = {"level": "alert_level", "message": "alert_message", "timestamp": "alert_timestamp"}
+"""structlog's processors write `level` and `timestamp` of their own, and the standard library's logging refuses an
+extra field `message`."""
+
+
+def structlog_sink(logger: EventLogger | None = None) -> Callable[[MemoryAlert], None]:
+    """Make a handler that logs one ``memory_alert`` event per alert.
+
+    The event has the fields of `MemoryAlert.as_dict` that apply, JSON-ready; `level`, `message` and `timestamp` are
+    named ``alert_level``, ``alert_message`` and ``alert_timestamp``, and of the snapshot there are ``rss``,
+    ``working_set``, ``limit``, ``available_system`` (bytes) and ``percent``. It is logged at the alert's level, the
+    end of an episode at info.
+
+    The handler is quick and thread-safe as far as the logger is: add it with ``immediate=True``, and alerts are
+    logged also where no loop runs.
+
+    Args:
+        logger: Takes the events; None for structlog's, named ``asyncmem.alerts``.
+    """
+    log: EventLogger = structlog.stdlib.get_logger("asyncmem.alerts") if logger is None else logger
+
+    def sink(alert: MemoryAlert) -> None:
+        fields = alert.as_dict()
+        snapshot = fields.pop("snapshot") or {}
+        fields |= {name: snapshot[name] for name in _FROM_SNAPSHOT if name in snapshot}
+        event = {_RENAMED.get(name, name): value for name, value in fields.items() if value is not None}
+        if alert.state is AlertState.RESOLVED or alert.level is AlertLevel.INFO:
+            log.info("memory_alert", **event)
+        elif alert.level is AlertLevel.WARNING:
+            log.warning("memory_alert", **event)
+        else:
+            log.critical("memory_alert", **event)
+
+    return sink

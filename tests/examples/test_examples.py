@@ -1,0 +1,61 @@
+"""Every example runs as it stands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str) -> str:
+    """What an example prints."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name], capture_output=True, text=True, timeout=60, check=False, cwd=EXAMPLES
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_plain_asyncio() -> None:
+    """Twenty jobs are done, never more at a time than the limit allows, and all bytes are back."""
+    printed = run("plain_asyncio.py")
+    assert "20 jobs done, at most" in printed
+    assert "0 bytes reserved now" in printed
+    side_by_side = int(printed.split("at most ")[1].split()[0])
+    assert 1 < side_by_side < 8
+
+
+def test_alerts_to_logs() -> None:
+    """An alert fires, is handled, and is resolved; each line is JSON, and one carries the permit it was written under."""
+    events = [json.loads(line) for line in run("alerts_to_logs.py").splitlines()]
+    alerts = [event for event in events if event["event"] == "memory_alert"]
+    assert [alert["state"] for alert in alerts] == ["firing", "resolved"]
+    assert any(event["event"] == "paged" for event in events)
+    inside = next(event for event in events if event["event"] == "while_importing")
+    assert inside["task_class"] == "import"
+    assert inside["reserved_bytes"] == 60 * 1024 * 1024
+
+
+def test_hello_aiohttp(unused_port: Callable[[], int], wait_for: Callable[[str], None]) -> None:
+    """The app answers, admits by memory, and shows what it has learned."""
+    port = unused_port()
+    base = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([sys.executable, EXAMPLES / "hello_aiohttp.py", str(port)], stdout=subprocess.DEVNULL) as app:
+        try:
+            wait_for(f"{base}/readyz")
+            with urllib.request.urlopen(f"{base}/thumbnail?megapixels=2") as response:
+                assert json.load(response) == {"bytes": 24_000_000}
+            with urllib.request.urlopen(f"{base}/statistics") as response:
+                learned = json.load(response)["task_classes"]["GET /thumbnail"]
+            assert learned["peak"] > 10_000_000
+        finally:
+            app.terminate()
+    assert app.returncode == 0

@@ -1,0 +1,108 @@
+"""A burst under a real memory cgroup: the kernel kills the bare app, and the guarded one serves all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+APP = Path(__file__).parents[1] / "data" / "allocating_app.py"
+LIMIT = 256 * 1024 * 1024
+REQUESTS, MIB, SECONDS = 60, 20, 0.2
+
+pytestmark = pytest.mark.asyncio
+
+
+class Served:
+    """An app in a process of its own, inside the cgroup."""
+
+    def __init__(self, process: subprocess.Popen[Any], base: str) -> None:
+        self.process = process
+        self.base = base
+
+    async def until_alive(self, session: aiohttp.ClientSession) -> None:
+        """Ask until it answers; the process has thirty seconds to start."""
+        end = time.monotonic() + 30
+        while True:
+            try:
+                async with session.get(f"{self.base}/livez") as response:
+                    response.raise_for_status()
+                    return
+            except aiohttp.ClientConnectionError:
+                assert self.process.poll() is None, "the app ended before it served"
+                assert time.monotonic() < end, "the app did not start in time"
+                await asyncio.sleep(0.05)
+
+    async def burst(self, session: aiohttp.ClientSession) -> Counter[str]:
+        """Send all requests at once; returns how often each outcome was seen."""
+
+        async def one() -> str:
+            query = {"mib": str(MIB), "seconds": str(SECONDS)}
+            try:
+                async with session.get(f"{self.base}/allocate", params=query) as response:
+                    await response.read()
+                    return str(response.status)
+            except aiohttp.ClientError as error:
+                return type(error).__name__
+
+        return Counter(await asyncio.gather(*(one() for _ in range(REQUESTS))))
+
+
+@pytest_asyncio.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client that opens as many connections as it is asked for."""
+    timeout = aiohttp.ClientTimeout(total=90)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+        yield session
+
+
+def serve(memory_cgroup: Any, port: int, mode: str) -> Served:
+    """Start the app inside the cgroup."""
+    memory_cgroup.limit = LIMIT
+    process = memory_cgroup.popen([sys.executable, str(APP), str(port), mode])
+    return Served(process, f"http://127.0.0.1:{port}")
+
+
+async def test_without_the_middleware_the_kernel_kills(
+    memory_cgroup: Any, unused_port: Callable[[], int], session: aiohttp.ClientSession
+) -> None:
+    """1200 MiB at once into 256: the process is killed and the requests in flight are lost."""
+    app = serve(memory_cgroup, unused_port(), "bare")
+    await app.until_alive(session)
+    outcomes = await app.burst(session)
+    returncode = await asyncio.to_thread(app.process.wait, 30)
+    assert returncode == -signal.SIGKILL
+    assert memory_cgroup.oom_kills >= 1
+    assert outcomes["200"] < REQUESTS / 2
+
+
+async def test_with_the_middleware_the_same_burst_is_served(
+    memory_cgroup: Any, unused_port: Callable[[], int], session: aiohttp.ClientSession
+) -> None:
+    """Nothing is told to it but the limit that it finds; every request is answered, and every byte comes back."""
+    app = serve(memory_cgroup, unused_port(), "guarded")
+    await app.until_alive(session)
+    for _ in range(2):  # the first teaches, the second runs on what was learned
+        assert await app.burst(session) == {"200": REQUESTS}
+    async with session.get(f"{app.base}/statistics") as response:
+        statistics = await response.json()
+    assert (statistics["reserved"], statistics["in_flight"]) == (0, 0)
+    assert statistics["admitted"] == 2 * REQUESTS
+    assert statistics["capacity"] == LIMIT - LIMIT // 8
+    learned = statistics["learned"]["GET /allocate"]
+    assert MIB * 1024 * 1024 <= learned < 2 * MIB * 1024 * 1024
+    app.process.terminate()
+    assert await asyncio.to_thread(app.process.wait, 30) == 0
+    assert memory_cgroup.oom_kills == 0
