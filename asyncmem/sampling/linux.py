@@ -2,8 +2,8 @@
 
 Covers resident, virtual and anonymous memory (``statm``), and the numbers of threads and of descriptors. Does not
 cover the proportional figures of ``smaps_rollup``: they take milliseconds where a process is large. On machines with
-many cores ``statm`` may lag by tens of MB (kernels from 6.2 count per processor); `meters` lives with that by taking the
-larger of several figures. The machine's memory: `machine`. Other systems: `portable`.
+many cores ``statm`` may lag by tens of MB (kernels from 6.2 count per processor); `meters` lives with that by taking
+the larger of several figures. The machine's memory: `machine`. Other systems: `portable`.
 """
 
 from __future__ import annotations

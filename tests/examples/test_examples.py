@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -44,9 +42,21 @@ def test_alerts_to_logs() -> None:
     assert inside["reserved_bytes"] == 60 * 1024 * 1024
 
 
-def test_hello_aiohttp(unused_port: Callable[[], int], wait_for: Callable[[str], None]) -> None:
+def wait_for(url: str) -> None:
+    """Ask until the answer is 200; twenty seconds at most."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(url):
+                return
+        except urllib.error.URLError:
+            assert time.monotonic() < end, f"{url} did not answer in time"
+            time.sleep(0.05)
+
+
+def test_hello_aiohttp(free_tcp_port: int) -> None:
     """The app answers, admits by memory, and shows what it has learned."""
-    port = unused_port()
+    port = free_tcp_port
     base = f"http://127.0.0.1:{port}"
     with subprocess.Popen([sys.executable, EXAMPLES / "hello_aiohttp.py", str(port)], stdout=subprocess.DEVNULL) as app:
         try:

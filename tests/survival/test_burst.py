@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 APP = Path(__file__).parents[1] / "data" / "allocating_app.py"
 LIMIT = 256 * 1024 * 1024
@@ -76,10 +76,10 @@ def serve(memory_cgroup: Any, port: int, mode: str) -> Served:
 
 
 async def test_without_the_middleware_the_kernel_kills(
-    memory_cgroup: Any, unused_port: Callable[[], int], session: aiohttp.ClientSession
+    memory_cgroup: Any, free_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
     """1200 MiB at once into 256: the process is killed and the requests in flight are lost."""
-    app = serve(memory_cgroup, unused_port(), "bare")
+    app = serve(memory_cgroup, free_tcp_port, "bare")
     await app.until_alive(session)
     outcomes = await app.burst(session)
     returncode = await asyncio.to_thread(app.process.wait, 30)
@@ -89,10 +89,10 @@ async def test_without_the_middleware_the_kernel_kills(
 
 
 async def test_with_the_middleware_the_same_burst_is_served(
-    memory_cgroup: Any, unused_port: Callable[[], int], session: aiohttp.ClientSession
+    memory_cgroup: Any, free_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
     """Nothing is told to it but the limit that it finds; every request is answered, and every byte comes back."""
-    app = serve(memory_cgroup, unused_port(), "guarded")
+    app = serve(memory_cgroup, free_tcp_port, "guarded")
     await app.until_alive(session)
     for _ in range(2):  # the first teaches, the second runs on what was learned
         assert await app.burst(session) == {"200": REQUESTS}
@@ -102,7 +102,8 @@ async def test_with_the_middleware_the_same_burst_is_served(
     assert statistics["admitted"] == 2 * REQUESTS
     assert statistics["capacity"] == LIMIT - LIMIT // 8
     learned = statistics["learned"]["GET /allocate"]
-    assert MIB * 1024 * 1024 <= learned < 2 * MIB * 1024 * 1024
+    # What glibc keeps of freed blocks for a moment is taken for the tasks' own, so the cost may come out too large.
+    assert MIB * 1024 * 1024 <= learned < 3 * MIB * 1024 * 1024
     app.process.terminate()
     assert await asyncio.to_thread(app.process.wait, 30) == 0
     assert memory_cgroup.oom_kills == 0

@@ -40,7 +40,24 @@ def test_reads_a_share_where_there_is_a_whole() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "MiB", "-1", "5XB", "1.2.3.4MiB", "nan", "inf", "1e400", "99999999TiB", -1, 2**63, True, None, 1.5, "٣MiB", "101%"],
+    [
+        "",
+        "MiB",
+        "-1",
+        "5XB",
+        "1.2.3.4MiB",
+        "nan",
+        "inf",
+        "1e400",
+        "99999999TiB",
+        -1,
+        2**63,
+        True,
+        None,
+        1.5,
+        "٣MiB",
+        "101%",
+    ],
 )
 def test_refuses_what_is_no_quantity(bad: object) -> None:
     """The error names what was met."""

@@ -1,0 +1,291 @@
+"""The runtime without any framework: limits, permits, alerts and the watcher joined, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import anyio
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from asyncmem import (
+    AlertLevel,
+    AlertState,
+    AlertType,
+    ConfigError,
+    MemoryAlert,
+    MemoryConfig,
+    MemoryRuntime,
+    get_runtime,
+    memory_guard,
+)
+from asyncmem.logs import add_permit
+from asyncmem.runtime import running_runtimes
+from asyncmem.testing import ManualClock, SyntheticLimits, SyntheticSampler, capture_alerts
+from asyncmem.units import MIB
+
+pytestmark = pytest.mark.anyio
+
+
+def synthetic(limit: str = "1000MiB", used: str = "100MiB", **settings: Any) -> tuple[MemoryRuntime, SyntheticSampler]:
+    """A runtime on memory that is set by hand, and that memory."""
+    memory = SyntheticSampler(used)
+    runtime = MemoryRuntime(
+        MemoryConfig(**{"guard_band": 0} | settings),
+        sampler=memory,
+        machine=memory,
+        limits=SyntheticLimits(memory, limit, enforced=False),
+    )
+    return runtime, memory
+
+
+async def test_a_guard_holds_a_permit_for_its_block() -> None:
+    """Reserved inside, back outside."""
+    runtime, _ = synthetic()
+    async with runtime as memory:
+        async with memory.guard("embedding", cost="80MiB") as permit:
+            assert permit.reserved == 80 * MIB
+            assert memory.statistics().admission.in_flight == 1
+        assert memory.statistics().admission.reserved == 0
+        assert memory.statistics().admission.task_classes["embedding"].samples == 1
+
+
+async def test_work_that_raises_or_is_cancelled_gives_back() -> None:
+    """And teaches nothing."""
+    runtime, _ = synthetic()
+    async with runtime as memory:
+        with pytest.raises(ValueError, match="broken"):
+            async with memory.guard("job"):
+                raise ValueError("broken")
+        with anyio.move_on_after(0):
+            async with memory.guard("job"):
+                await anyio.sleep_forever()
+        statistics = memory.statistics().admission
+        assert (statistics.in_flight, statistics.task_classes) == (0, {})
+
+
+async def test_the_blocks_own_error_comes_out_as_it_is() -> None:
+    """Not wrapped in a group by the tasks that the runtime keeps."""
+    runtime, _ = synthetic()
+    with pytest.raises(KeyError):
+        async with runtime:
+            raise KeyError("mine")
+    assert not runtime.is_running
+
+
+async def test_decorators_guard_async_and_sync_functions() -> None:
+    """Each call takes a permit of its own; name, doc and result stay."""
+    runtime, _ = synthetic()
+    async with runtime as memory:
+
+        @memory.guard("work", cost="10MiB")
+        async def work(number: int) -> int:
+            """Document."""
+            assert memory.statistics().admission.in_flight > 0
+            await anyio.sleep(0)
+            return number * 2
+
+        @memory_guard("sync", cost="10MiB")
+        def sync(number: int) -> int:
+            assert memory.statistics().admission.in_flight == 1
+            return number * 3
+
+        results: list[int] = []
+
+        async def call(number: int) -> None:
+            results.append(await work(number))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(5):
+                tasks.start_soon(call, number)
+        assert sorted(results) == [0, 2, 4, 6, 8]
+        assert (work.__name__, work.__doc__) == ("work", "Document.")
+        assert await anyio.to_thread.run_sync(sync, 2) == 6
+        assert sync(2) == 6
+        assert memory.statistics().admission.in_flight == 0
+        assert memory.statistics().admission.admitted == 7
+
+
+async def test_a_guard_is_entered_once() -> None:
+    """A second block needs a second guard."""
+    runtime, _ = synthetic()
+    async with runtime as memory:
+        guard = memory.guard("job")
+        async with guard:
+            with pytest.raises(RuntimeError, match="entered before"):
+                async with guard:
+                    pass
+        assert memory.statistics().admission.in_flight == 0
+
+
+async def test_bad_guards_are_refused_where_they_are_written() -> None:
+    """Names, costs, priorities, deadlines, and functions that do nothing when called."""
+    runtime, _ = synthetic()
+    for kwargs in ({"cost": "lots"}, {"cost": -1}, {"priority": 9}, {"deadline": 0}):
+        with pytest.raises(ConfigError):
+            runtime.guard("job", **kwargs)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="with its brackets"):
+        memory_guard(print)  # type: ignore[arg-type]
+
+    async def stream() -> Any:
+        yield 1
+
+    with pytest.raises(ConfigError, match="generator function"):
+        runtime.guard("job")(stream)
+
+
+async def test_the_current_runtime_is_the_one_around() -> None:
+    """Inside its block, else the one started last; nested blocks restore the outer one."""
+    outer, _ = synthetic()
+    inner, _ = synthetic()
+    async with outer:
+        assert get_runtime() is outer
+        async with inner:
+            assert get_runtime() is inner
+        assert get_runtime() is outer
+        found: list[MemoryRuntime] = []
+        thread = threading.Thread(target=lambda: found.append(get_runtime()))
+        thread.start()
+        await anyio.to_thread.run_sync(thread.join)
+        assert found == [outer]
+
+
+def test_a_default_runtime_is_made_at_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment, in plain code without a loop; once."""
+    assert running_runtimes == []
+    monkeypatch.setenv("ASYNCMEM_LIMIT", "64GiB")
+    with memory_guard("plain", cost=1):
+        runtime = get_runtime()
+    try:
+        assert runtime.config.limit == 64 * 2**30
+        assert runtime.statistics().watcher.running
+        assert get_runtime() is runtime
+    finally:
+        runtime.stop()
+    assert running_runtimes == []
+
+
+async def test_thresholds_become_alerts_in_stream_handler_and_log() -> None:
+    """One alert when memory rises past 90 %, one when it is back."""
+    runtime, memory = synthetic(monitoring=False)
+    handled: list[MemoryAlert] = []
+    both = anyio.Event()
+
+    async def handler(alert: MemoryAlert) -> None:
+        handled.append(alert)
+        if len(handled) == 2:
+            both.set()
+
+    with capture_logs() as logs, anyio.fail_after(10):
+        async with runtime:
+            runtime.alerts.add_handler(handler)
+            stream = runtime.alerts.stream()
+            memory.used = 950 * MIB
+            for _ in range(3):
+                runtime.check_now()
+            memory.used = 100 * MIB
+            runtime.check_now()
+            firing, resolved = await anext(stream), await anext(stream)
+            await both.wait()
+    assert (firing.level, firing.state, firing.alert_type) == (
+        AlertLevel.CRITICAL,
+        AlertState.FIRING,
+        AlertType.HIGH_MEMORY,
+    )
+    assert resolved.state is AlertState.RESOLVED
+    assert resolved.fingerprint == firing.fingerprint
+    assert handled == [firing, resolved]
+    assert [(log["event"], log["state"]) for log in logs] == [("memory_alert", "firing"), ("memory_alert", "resolved")]
+
+
+async def test_a_limit_below_what_is_used_warns_and_serves() -> None:
+    """A clear warning, a CRITICAL alert, and one task at a time."""
+    with capture_logs() as logs:
+        runtime, _ = synthetic("50MiB")
+        with capture_alerts(runtime.alerts) as alerts:
+            async with runtime as memory:
+                async with memory.guard("job", cost="10MiB"):
+                    assert memory.admission.try_acquire("job") is None
+                assert memory.statistics().admission.in_flight == 0
+    assert [alert.level for alert in alerts] == [AlertLevel.CRITICAL]
+    warning = next(log for log in logs if log["event"] == "memory_limit_too_small")
+    assert warning["limit"] == "50 MiB"
+    assert warning["working_set"] == "100 MiB"
+    assert "ASYNCMEM_LIMIT" in warning["hint"]
+
+
+async def test_a_changed_limit_is_adopted_and_announced() -> None:
+    """In-place resize: the next check sees it."""
+    memory = SyntheticSampler("100MiB")
+    limits = SyntheticLimits(memory, "1000MiB")
+    runtime = MemoryRuntime(
+        MemoryConfig(guard_band=0, monitoring=False), sampler=memory, machine=memory, limits=limits, clock=ManualClock()
+    )
+    with capture_logs(), capture_alerts(runtime.alerts) as alerts:
+        async with runtime:
+            limits.resize("500MiB")
+            runtime.check_now()
+            assert runtime.statistics().admission.headroom == 400 * MIB
+    assert [alert.alert_type for alert in alerts] == [AlertType.LIMIT_CHANGED]
+    assert "from 1000 MiB to 500 MiB" in alerts[0].message
+
+
+async def test_the_watcher_sees_the_peak_of_work_that_says_nothing() -> None:
+    """Real memory, real thread: 30 MiB taken and given back inside a block are learned."""
+    async with MemoryRuntime(MemoryConfig(log_alerts=False)) as memory:
+        for _ in range(3):
+            async with memory.guard("block"):
+                block = bytearray(30 * MIB)
+                await anyio.sleep(0.05)
+                del block
+        peak = memory.statistics().admission.task_classes["block"].peak
+        assert 25 * MIB < peak < 60 * MIB
+        assert memory.statistics().watcher.errors == 0
+
+
+async def test_log_lines_carry_the_permit() -> None:
+    """Task class and bytes, looked up when the line is written; nothing outside of a permit."""
+    runtime, _ = synthetic(log_alerts=False)
+    with capture_logs(processors=[add_permit]) as logs:
+        async with runtime as memory:
+            log = structlog.get_logger()
+            log.info("outside")
+            async with memory.guard("report", cost="20MiB"):
+                log.info("inside")
+    assert logs[0] == {"event": "outside", "log_level": "info"}
+    assert logs[1] == {
+        "event": "inside",
+        "log_level": "info",
+        "task_class": "report",
+        "reserved_bytes": 20 * MIB,
+    }
+
+
+async def test_a_runtime_runs_once() -> None:
+    """A second start says to make a new one; stopping twice does no harm."""
+    runtime, _ = synthetic()
+    with runtime, pytest.raises(RuntimeError, match="make a new one"):
+        runtime.start()
+    runtime.stop()
+    assert not runtime.is_running
+
+
+async def test_monitor_keeps_a_bounded_history() -> None:
+    """The oldest go; a labelled snapshot counts more."""
+    runtime, memory = synthetic(history=3, monitoring=False)
+    async with runtime:
+        for _ in range(5):
+            runtime.monitor.capture_snapshot()
+        memory.used = 250 * MIB
+        snapshot = runtime.monitor.capture_snapshot("after import")
+    assert len(runtime.monitor.snapshots) == 3
+    assert runtime.monitor.get_current_snapshot() is snapshot
+    assert snapshot.label == "after import"
+    assert snapshot.gc_objects is not None
+    assert snapshot.gc_objects > 1000
+    assert runtime.monitor.snapshots[0].gc_objects is None
+    assert (snapshot.working_set_mb, snapshot.percent) == (250, 25)
+    assert runtime.statistics().monitor.captured == 7
+    assert snapshot.as_dict()["percent"] == 25
