@@ -24,7 +24,7 @@ from asyncmem.events import AlertLevel, AlertType, MemoryAlert
 from asyncmem.guards import Guard
 from asyncmem.limits import LimitFinder
 from asyncmem.monitor import MemoryMonitor, MonitorStatistics
-from asyncmem.sampling import ProcessMeter, Watcher, WatcherStatistics, default_sampler
+from asyncmem.sampling import LiveMeter, Watcher, WatcherStatistics, default_sampler
 from asyncmem.units import format_bytes
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class MemoryRuntime:
         )
         self.admission = AdmissionController(
             lambda: self.limits.bounds,
-            own=ProcessMeter(self._sampler, "working_set"),
+            own=LiveMeter(self._sampler),
             clock=self._clock,
             guard=self.config.guard_band,
             operation_limit=_absolute(self.config.operation_limit),

@@ -90,7 +90,7 @@ class WindowedCostModel:
 
     __slots__ = ("_classes", "_max_classes", "_window")
 
-    def __init__(self, *, window: int = 64, max_classes: int = 1000) -> None:
+    def __init__(self, *, window: int = 256, max_classes: int = 1000) -> None:
         self._classes: dict[str, _Class] = {}
         self._window = window
         self._max_classes = max_classes

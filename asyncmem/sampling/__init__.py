@@ -6,6 +6,7 @@ What is covered:
 - `machine`, `portable`: the machine, in the words of `MachineSampler`.
 - `cgroup`: one directory of the cgroup filesystem, version 1 or 2; `hierarchy` finds the directories.
 - `meters`: how much is used of a bound, page cache left out.
+- `heap`: what the process holds apart from what its allocator keeps.
 - `watcher`: the one background thread.
 - `forks`: what a forked child must forget.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asyncmem.sampling.cgroup import Cgroup, CgroupParts, CgroupV1, CgroupV2
+from asyncmem.sampling.heap import LiveMeter
 from asyncmem.sampling.linux import LinuxSampler
 from asyncmem.sampling.machine import MachineMemory
 from asyncmem.sampling.meters import CgroupMeter, MachineMeter, ProcessMeter
@@ -33,6 +35,7 @@ __all__ = [
     "CgroupV1",
     "CgroupV2",
     "LinuxSampler",
+    "LiveMeter",
     "MachineMemory",
     "MachineMeter",
     "MachineSampler",
