@@ -14,7 +14,8 @@ from asyncmem.middleware.aiohttp import RUNTIME, add_health_routes, setup
 
 
 async def allocate(request: web.Request) -> web.Response:
-    """Touch so many MiB for so many seconds."""
+    """Ask a database, say, and then touch so many MiB for so many seconds: the memory comes after the decision."""
+    await asyncio.sleep(0.02)
     block = bytearray(int(request.query["mib"]) * 1024 * 1024)
     await asyncio.sleep(float(request.query["seconds"]))
     return web.json_response({"bytes": len(block)})
