@@ -27,6 +27,10 @@ _TIME_SHARE: Final = 20
 take a millisecond, and decisions must not spend more than a twentieth of the time in it."""
 
 
+_MACHINE_SECONDS: Final = 0.010
+"""Age up to which a reading of the machine serves: other programs grow more slowly than requests come."""
+
+
 class _Reading(NamedTuple):
     credit: int
     """Bytes of the usage that were droppable, after all that is known of the rest."""
@@ -187,21 +191,30 @@ class ProcessMeter:
 class MachineMeter:
     """What the machine can no longer give: its total less what is available, and at least this process.
 
-    About 9 µs on Linux. Where the machine cannot be read for a moment, the last reading stands, and what the process
-    has grown since is added.
+    The machine is read every 10 ms at most, in about 9 µs on Linux. In between, and where it cannot be read for a moment,
+    the last reading stands and what the process has grown since is added, in about 2 µs.
 
     Args:
         machine: Reads the machine.
         working_set: The process's own working set, in bytes; it may raise `OSError`.
+        timer: Seconds; says when the machine is to be read again.
     """
 
-    __slots__ = ("_last", "_machine", "_total", "_working_set")
+    __slots__ = ("_due", "_last", "_machine", "_timer", "_total", "_working_set")
 
-    def __init__(self, machine: MachineSampler, working_set: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        machine: MachineSampler,
+        working_set: Callable[[], int],
+        *,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._machine: Final = machine
         self._working_set: Final = working_set
+        self._timer: Final = timer
         self._total: int | None = None
         self._last: tuple[int, int] = (0, 0)
+        self._due = 0.0
 
     def used(self) -> int:
         """Bytes in use that cannot be dropped, never negative."""
@@ -210,17 +223,20 @@ class MachineMeter:
             own = self._working_set()
         except OSError:
             own = last_own
-        try:
-            if self._total is None:
-                self._total = self._machine.total()
-            used = max(0, self._total - self._machine.available())
-        except (OSError, ValueError):
-            return max(own, last_used + own - last_own)
-        self._last = (used, own)
-        return max(own, used)
+        now = self._timer()
+        if now >= self._due:
+            try:
+                if self._total is None:
+                    self._total = self._machine.total()
+                last_used, last_own = self._last = (max(0, self._total - self._machine.available()), own)
+                self._due = now + _MACHINE_SECONDS
+            except (OSError, ValueError):
+                pass  # the last reading stands
+        return max(own, last_used + own - last_own)
 
     def refresh(self) -> None:
-        """Read the machine's size again: memory can be added to a running one."""
+        """Read the machine again, and its size: memory can be added to a running one."""
+        self._due = 0.0
         with contextlib.suppress(OSError, ValueError):
             self._total = self._machine.total()
         self.used()

@@ -281,10 +281,23 @@ def test_the_machine_uses_what_it_cannot_give() -> None:
     meter = MachineMeter(machine, lambda: own[0])
     assert meter.used() == 400
     own[0] = 450
+    meter.refresh()
     assert meter.used() == 450
     machine.size, machine.free = 2000, 1100
     meter.refresh()
     assert meter.used() == 900
+
+
+def test_the_machine_is_not_read_for_every_decision() -> None:
+    """Within ten milliseconds only the process's own growth is added; then the machine is read again."""
+    machine, own, now = Machine(), [100], [0.0]
+    meter = MachineMeter(machine, lambda: own[0], timer=lambda: now[0])
+    assert meter.used() == 400
+    machine.free -= 200
+    own[0] = 150
+    assert meter.used() == 450
+    now[0] = 0.011
+    assert meter.used() == 600
 
 
 def test_an_unreadable_machine_grows_with_the_process() -> None:
