@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -270,18 +271,22 @@ class AdmissionController:
         """Bytes to charge; refuses what can never be admitted."""
         if self._closed:
             raise self._rejection(RejectionReason.CLOSED, task_class, 0)
-        most = self._headroom.most()
         if cost is None:
-            nbytes = self._costs.estimate(task_class, most)
-            if self._operation_limit is not None:
-                nbytes = min(nbytes, self._operation_limit)
-        else:
-            nbytes = parse_bytes(cost)
-            if self._operation_limit is not None and nbytes > self._operation_limit:
-                raise self._rejection(RejectionReason.TOO_LARGE, task_class, nbytes)
-            if nbytes > most and self._headroom.can_never_fit(nbytes):
-                raise self._rejection(RejectionReason.TOO_LARGE, task_class, nbytes)
-        # What is larger than all there is runs alone, by taking all there is.
+            return self._estimate(task_class)
+        most = self._headroom.most()
+        nbytes = parse_bytes(cost)
+        if self._operation_limit is not None and nbytes > self._operation_limit:
+            raise self._rejection(RejectionReason.TOO_LARGE, task_class, nbytes)
+        if nbytes > most and self._headroom.can_never_fit(nbytes):
+            raise self._rejection(RejectionReason.TOO_LARGE, task_class, nbytes)
+        return nbytes if nbytes <= most else max(most, 1)
+
+    def _estimate(self, task_class: str) -> int:
+        """Bytes to charge where nothing was declared; what is larger than all there is runs alone, by taking all."""
+        most = self._headroom.most()
+        nbytes = self._costs.estimate(task_class, most)
+        if self._operation_limit is not None and nbytes > self._operation_limit:
+            nbytes = self._operation_limit
         return nbytes if nbytes <= most else max(most, 1)
 
     def _queue_up(
@@ -297,7 +302,8 @@ class AdmissionController:
         nbytes = self._size(task_class, cost)
         if deadline is not None and deadline <= timeout:
             timeout, reason = deadline, RejectionReason.DEADLINE
-        waiter = Waiter(nbytes, checked_priority(priority), sure=cost is not None)
+        estimate = partial(self._estimate, task_class) if cost is None else None
+        waiter = Waiter(nbytes, checked_priority(priority), sure=cost is not None, estimate=estimate)
         if not self._gate.enter_or_queue(waiter, wakeup, self._max_queue):
             raise self._rejection(RejectionReason.QUEUE_FULL, task_class, nbytes)
         return waiter, timeout, reason

@@ -53,17 +53,38 @@ class Room(Protocol):
 
 
 class Waiter:
-    """One that waits at the gate, and what became of it."""
+    """One that waits at the gate, and what became of it.
 
-    __slots__ = ("admitted", "error", "nbytes", "priority", "sure", "wakeup")
+    Args:
+        nbytes: Bytes that it asks for.
+        priority: The higher is served first.
+        sure: The bytes were declared, so that the work really needs them.
+        estimate: Says anew how many bytes it needs, for costs may be learned while it waits.
+    """
 
-    def __init__(self, nbytes: int, priority: Priority = Priority.NORMAL, *, sure: bool = True) -> None:
+    __slots__ = ("_estimate", "admitted", "error", "nbytes", "priority", "sure", "wakeup")
+
+    def __init__(
+        self,
+        nbytes: int,
+        priority: Priority = Priority.NORMAL,
+        *,
+        sure: bool = True,
+        estimate: Callable[[], int] | None = None,
+    ) -> None:
         self.nbytes = nbytes
+        self._estimate = estimate
         self.priority = priority
         self.sure = sure
         self.wakeup: Wakeup | None = None
         self.admitted = False
         self.error: BaseException | None = None
+
+    def size(self) -> int:
+        """Bytes that it asks for, as they are known now."""
+        if self._estimate is not None:
+            self.nbytes = self._estimate()
+        return self.nbytes
 
 
 class Gate:
@@ -208,7 +229,7 @@ class Gate:
         first = self.queue.first()
         if first is None:
             return admitted
-        free, most = self.room.free(self.reserved, first.nbytes), self.room.most()
+        free, most = self.room.free(self.reserved, first.size()), self.room.most()
         while (waiter := self.queue.next(free, most)) is not None:
             free -= waiter.nbytes
             self.reserved += waiter.nbytes

@@ -79,8 +79,9 @@ class FairQueue:
     def next(self, headroom: int, most: int) -> Waiter | None:
         """The first that can ever fit, if it fits now."""
         for waiter in self:
-            if waiter.nbytes <= most:
-                return waiter if waiter.nbytes <= headroom else None
+            nbytes = waiter.size()
+            if nbytes <= most:
+                return waiter if nbytes <= headroom else None
         return None
 
     def first(self) -> Waiter | None:

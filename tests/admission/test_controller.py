@@ -241,6 +241,20 @@ async def test_waiters_go_on_when_permits_end() -> None:
     assert world.controller.statistics().reserved == 0
 
 
+async def test_costs_learned_meanwhile_count_for_those_that_wait() -> None:
+    """Fifty-four of an unknown class: four run, and when those have shown to be small, all the others do at once."""
+    world = World()
+    permits = [world.controller.acquire_nowait("new") for _ in range(4)]
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(world.controller.acquire, "new")
+        await settle()
+        assert world.controller.statistics().queued == 50
+        permits[0].record()
+        await settle()
+        assert world.controller.statistics().queued == 0
+
+
 async def test_waiters_go_on_when_memory_comes_back_by_itself() -> None:
     """A neighbour lets go; nobody releases a permit; the watcher's sample admits."""
     world = World()
