@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from asyncmem._clock import Clock
-    from asyncmem.admission import CostModel
-    from asyncmem.limits import Bound
+    from asyncmem.admission import CostModel, WaitQueue
+    from asyncmem.limits import Bound, Limits
     from asyncmem.sampling import MachineSampler, ProcessSampler
 
 __all__ = ["MemoryRuntime", "RuntimeStatistics", "current_runtime", "running_runtimes"]
@@ -72,6 +72,7 @@ class MemoryRuntime:
         limits: Knows the bounds; None to find them.
         clock: Where time comes from.
         cost_model: How costs are learned.
+        queue: The order of those that wait.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -84,14 +85,17 @@ class MemoryRuntime:
         *,
         sampler: ProcessSampler | None = None,
         machine: MachineSampler | None = None,
-        limits: LimitFinder | None = None,
+        limits: Limits | None = None,
         clock: Clock | None = None,
         cost_model: CostModel | None = None,
+        queue: WaitQueue | None = None,
     ) -> None:
         self.config = MemoryConfig.load() if config is None else config
         self._clock = SystemClock() if clock is None else clock
         self._sampler = default_sampler() if sampler is None else sampler
-        self.limits = LimitFinder(sampler=self._sampler, configured=self.config.limit) if limits is None else limits
+        self.limits: Limits = (
+            LimitFinder(sampler=self._sampler, configured=self.config.limit) if limits is None else limits
+        )
         self.alerts = AlertManager.with_defaults(self.config.alert_preset, clock=self._clock)
         if self.config.log_alerts:
             self.alerts.add_handler(structlog_sink(), immediate=True)
@@ -107,6 +111,7 @@ class MemoryRuntime:
             max_queue=self.config.max_queue,
             queue_timeout=self.config.queue_timeout,
             cost_model=cost_model,
+            queue=queue,
         )
         self._watcher = Watcher(self._tick, idle_interval=self.config.interval, busy_interval=_BUSY_SECONDS)
         self._next_check = 0.0

@@ -93,10 +93,6 @@ def draw(curves: dict[str, tuple[list[tuple[float, float]], str]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 20} {top + height + 44}" '
         'font-family="sans-serif" font-size="13">',
         '<rect width="100%" height="100%" fill="#fff"/>',
-        f'<line x1="{left}" x2="{left + width}" y1="{level(LIMIT_MIB):.1f}" y2="{level(LIMIT_MIB):.1f}" '
-        'stroke="#c62828" stroke-dasharray="6 4"/>',
-        f'<text x="{left + 6}" y="{level(LIMIT_MIB) - 6:.1f}" fill="#c62828">limit of the container: '
-        f"{LIMIT_MIB} MiB</text>",
     ]
     for mib in (0, 64, 128, 192, 256):
         parts.append(
@@ -106,11 +102,17 @@ def draw(curves: dict[str, tuple[list[tuple[float, float]], str]]) -> str:
     for second in range(int(last) + 1):
         x = left + second / last * width
         parts.append(f'<text x="{x:.1f}" y="{top + height + 18}" text-anchor="middle" fill="#555">{second} s</text>')
+    parts += [
+        f'<line x1="{left}" x2="{left + width}" y1="{level(LIMIT_MIB):.1f}" y2="{level(LIMIT_MIB):.1f}" '
+        'stroke="#c62828" stroke-dasharray="6 4"/>',
+        f'<text x="{left + 6}" y="{level(LIMIT_MIB) - 6:.1f}" fill="#c62828">limit of the container: '
+        f"{LIMIT_MIB} MiB</text>",
+    ]
     for row, (label, (points, colour)) in enumerate(curves.items()):
         line = " ".join(at(t, mib) for t, mib in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
         parts.append(
-            f'<text x="{left + width - 6}" y="{top + height - 14 - 18 * row}" text-anchor="end" '
+            f'<text x="{left + width - 6}" y="{level(LIMIT_MIB) + 20 + 18 * row:.1f}" text-anchor="end" '
             f'fill="{colour}">{label}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"

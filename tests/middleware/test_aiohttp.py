@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
-from asyncmem import ConfigError, MemoryConfig, Priority
+from asyncmem import AlertLevel, ConfigError, MemoryConfig, Priority
 from asyncmem.middleware.aiohttp import RUNTIME, admission, memory_middleware, setup
 
 if TYPE_CHECKING:
@@ -348,6 +349,30 @@ async def test_an_app_owns_its_runtime(aiohttp_client: Any) -> None:
     assert memory.is_running
     await client.close()
     assert not memory.is_running
+
+
+async def test_an_app_beyond_its_limit_serves_all_the_same(
+    bench: Callable[..., Any], client_of: Callable[..., Any]
+) -> None:
+    """A real process under a limit of 1 MiB: it warns, raises a CRITICAL alert, and serves one request at a time."""
+    b = bench()
+    side_by_side = 0
+
+    async def work(request: web.Request) -> web.Response:
+        nonlocal side_by_side
+        side_by_side = max(side_by_side, b.app[RUNTIME].statistics().admission.in_flight)
+        await asyncio.sleep(0)
+        return web.Response()
+
+    b.app.router.add_get("/", work)
+    with capture_logs() as logs:
+        memory = setup(b.app, MemoryConfig(limit="1MiB"))
+        client = await client_of(b)
+        responses = await asyncio.gather(*(client.get("/") for _ in range(20)))
+    assert {response.status for response in responses} == {200}
+    assert side_by_side == 1
+    assert [alert.level for alert in memory.alerts.active] == [AlertLevel.CRITICAL]
+    assert "memory_limit_too_small" in {log["event"] for log in logs}
 
 
 async def test_a_refusal_can_be_shaped(bench: Callable[..., Any], client_of: Callable[..., Any]) -> None:
