@@ -9,8 +9,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 
-from asyncmem.admission import Permit, Priority, current_permit
-from asyncmem.admission.controller import check_deadline, checked_priority
+from asyncmem.admission import Permit, Priority, check_deadline, checked_priority, current_permit
 from asyncmem.errors import ConfigError
 from asyncmem.units import parse_bytes
 
@@ -56,7 +55,7 @@ class Guard:
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
     ) -> None:
-        if not isinstance(task_class, str) or not task_class:
+        if not isinstance(cast("object", task_class), str) or not task_class:
             raise ConfigError(
                 f"guard: got the name {task_class!r}; expected text, for example 'embedding' (as a decorator, "
                 "write @memory_guard('name') with its brackets)"

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import random
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -17,12 +16,14 @@ import msgspec
 from asyncmem._wakeup import LoopWakeup, ThreadWakeup
 from asyncmem.admission.attribution import PeakAttribution
 from asyncmem.admission.costs import TaskClassCost, WindowedCostModel
-from asyncmem.admission.gate import Gate, Waiter, notify, refuse_to_block
+from asyncmem.admission.gate import Gate, notify, refuse_to_block
 from asyncmem.admission.headroom import Headroom
 from asyncmem.admission.permit import Permit
-from asyncmem.admission.queue import FairQueue, Priority
-from asyncmem.errors import AdmissionRejected, ConfigError, RejectionReason
-from asyncmem.units import format_bytes, parse_bytes
+from asyncmem.admission.queue import FairQueue
+from asyncmem.admission.refusals import Refusals
+from asyncmem.admission.waiter import Priority, Waiter, checked_priority
+from asyncmem.errors import ConfigError, RejectionReason
+from asyncmem.units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,16 +34,11 @@ if TYPE_CHECKING:
     from asyncmem.admission.queue import WaitQueue
     from asyncmem.limits import Bound
 
-__all__ = ["AdmissionController", "AdmissionStatistics", "check_deadline", "checked_priority"]
+__all__ = ["AdmissionController", "AdmissionStatistics", "check_deadline"]
 
 _SAMPLE_SECONDS: Final = 0.001
 """A task that ends reads memory only if nobody did for so long."""
-_RETRY_LEAST: Final = 1.0
-_RETRY_MOST: Final = 60.0
-_JITTER: Final = 0.25
-"""Clients that were refused together come back apart."""
 _FOREVER: Final = 86_400.0
-_CLOSED: Final = "the memory runtime is shut down and admits no more work"
 
 
 class AdmissionStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,17 +82,15 @@ class AdmissionController:
     __slots__ = (
         "_attribution",
         "_clock",
-        "_closed",
         "_costs",
         "_floor",
         "_gate",
         "_headroom",
-        "_hold_seconds",
         "_max_queue",
         "_operation_limit",
         "_own",
         "_queue_timeout",
-        "_rejected",
+        "_refusals",
         "_sampled_at",
         "on_first",
     )
@@ -117,6 +111,7 @@ class AdmissionController:
         self._headroom = Headroom(bounds, guard=guard, clock=clock)
         self._gate = Gate(self._headroom, FairQueue() if queue is None else queue)
         self._costs: CostModel = WindowedCostModel() if cost_model is None else cost_model
+        self._refusals = Refusals(self._gate, queue_timeout)
         self._attribution = PeakAttribution()
         self._own = own
         self._floor = own.used()
@@ -124,10 +119,7 @@ class AdmissionController:
         self._operation_limit = operation_limit
         self._max_queue = max_queue
         self._queue_timeout = queue_timeout
-        self._hold_seconds = 1.0
-        self._rejected: dict[RejectionReason, int] = dict.fromkeys(RejectionReason, 0)
         self._sampled_at = 0.0
-        self._closed = False
         self.on_first: Callable[[], object] | None = None
         """Called when work is admitted while nothing was in flight: whoever samples should do so more often."""
 
@@ -194,7 +186,7 @@ class AdmissionController:
         waiter, timeout, reason = self._queue_up(task_class, cost, priority, deadline, LoopWakeup)
         if waiter.admitted or await self._gate.wait(waiter, timeout):
             return self._permit(task_class, waiter.nbytes, priority)
-        raise self._rejection(reason, task_class, waiter.nbytes)
+        raise self._refusals.too_late(task_class, waiter.nbytes, reason)
 
     def acquire_sync(
         self,
@@ -218,7 +210,7 @@ class AdmissionController:
         waiter, timeout, reason = self._queue_up(task_class, cost, priority, deadline, ThreadWakeup)
         if waiter.admitted or self._gate.wait_sync(waiter, timeout):
             return self._permit(task_class, waiter.nbytes, priority)
-        raise self._rejection(reason, task_class, waiter.nbytes)
+        raise self._refusals.too_late(task_class, waiter.nbytes, reason)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -244,10 +236,7 @@ class AdmissionController:
 
     def close(self) -> None:
         """Refuse all further work and all that waits; permits in flight are ended by their holders."""
-        self._closed = True
-        self._gate.turn_away(
-            lambda: AdmissionRejected(_CLOSED, reason=RejectionReason.CLOSED, retry_after=_RETRY_LEAST)
-        )
+        self._gate.close(self._refusals.closed)
 
     def statistics(self) -> AdmissionStatistics:
         """What is held and was done, now."""
@@ -261,7 +250,7 @@ class AdmissionController:
                 queued=len(gate.queue),
                 admitted=gate.admitted,
                 probes=gate.probes,
-                rejected={reason.value: count for reason, count in self._rejected.items() if count},
+                rejected=self._refusals.counts(),
                 task_classes=dict(self._costs.statistics()),
             )
 
@@ -269,16 +258,14 @@ class AdmissionController:
 
     def _size(self, task_class: str, cost: int | str | None) -> int:
         """Bytes to charge; refuses what can never be admitted."""
-        if self._closed:
-            raise self._rejection(RejectionReason.CLOSED, task_class, 0)
         if cost is None:
             return self._estimate(task_class)
         most = self._headroom.most()
         nbytes = parse_bytes(cost)
         if self._operation_limit is not None and nbytes > self._operation_limit:
-            raise self._rejection(RejectionReason.TOO_LARGE, task_class, nbytes)
+            raise self._refusals.too_large(task_class, nbytes, min(most, self._operation_limit))
         if nbytes > most and self._headroom.can_never_fit(nbytes):
-            raise self._rejection(RejectionReason.TOO_LARGE, task_class, nbytes)
+            raise self._refusals.too_large(task_class, nbytes, most)
         return nbytes if nbytes <= most else max(most, 1)
 
     def _estimate(self, task_class: str) -> int:
@@ -305,31 +292,44 @@ class AdmissionController:
         estimate = partial(self._estimate, task_class) if cost is None else None
         waiter = Waiter(nbytes, checked_priority(priority), sure=cost is not None, estimate=estimate)
         if not self._gate.enter_or_queue(waiter, wakeup, self._max_queue):
-            raise self._rejection(RejectionReason.QUEUE_FULL, task_class, nbytes)
+            raise self._refusals.queue_full(task_class, nbytes)
         return waiter, timeout, reason
 
     def _permit(self, task_class: str, nbytes: int, priority: Priority) -> Permit:
         if self._gate.in_flight == 1 and self.on_first is not None:
-            self.on_first()
+            try:
+                self.on_first()
+            except BaseException:
+                self._gate.leave(nbytes)
+                raise
         return Permit(self, task_class, nbytes, priority, self._clock.monotonic(), self._attribution.begin())
 
-    def _end(self, permit: Permit, *, learn: bool) -> None:
+    def end(self, permit: Permit, *, learn: bool) -> None:
+        """Take back what a permit holds; `Permit.record` and `Permit.drop` call it."""
         gate = self._gate
+        admitted: list[Waiter] = []
+        try:
+            with gate.lock:
+                if not permit.is_open:
+                    return
+                permit.is_open = False
+                try:
+                    self._settle(permit, learn=learn)
+                finally:
+                    admitted = gate.give_back(permit.reserved)
+        finally:
+            notify(admitted)
+
+    def _settle(self, permit: Permit, *, learn: bool) -> None:
+        """See what the work has used; under the gate's lock, before those that wait are priced anew."""
         now = self._clock.monotonic()
-        with gate.lock:
-            if not permit._open:  # noqa: SLF001 - permit and controller are one mechanism in two files
-                return
-            permit._open = False  # noqa: SLF001 - as above
-            if now - self._sampled_at > _SAMPLE_SECONDS:
-                self._read_own()
-            if learn:
-                peak = self._attribution.peak(permit._begun, permit.reserved)  # noqa: SLF001 - as above
-                self._costs.observe(permit.task_class, peak)
-                self._hold_seconds += 0.1 * (now - permit.admitted_at - self._hold_seconds)
-            if gate.in_flight == 1:
-                self._attribution.idle()
-            admitted = gate.give_back(permit.reserved)
-        notify(admitted)
+        if now - self._sampled_at > _SAMPLE_SECONDS:
+            self._read_own()
+        if learn:
+            self._costs.observe(permit.task_class, self._attribution.peak(permit.begun, permit.reserved))
+            self._refusals.observe(now - permit.admitted_at)
+        if self._gate.in_flight == 1:
+            self._attribution.idle()
 
     def _read_own(self) -> None:
         """Sample this process; under the gate's lock."""
@@ -339,41 +339,6 @@ class AdmissionController:
             self._floor = used
         self._attribution.sample(used - self._floor, gate.reserved)
         self._sampled_at = self._clock.monotonic()
-
-    def _rejection(self, reason: RejectionReason, task_class: str, nbytes: int) -> AdmissionRejected:
-        gate = self._gate
-        with gate.lock:
-            self._rejected[reason] += 1
-        wanted = f"{task_class!r} needs {format_bytes(nbytes)}"
-        retry_after: float | None = self._retry_after()
-        match reason:
-            case RejectionReason.TOO_LARGE:
-                retry_after = None
-                most = max(0, self._headroom.most())
-                if self._operation_limit is not None:
-                    most = min(most, self._operation_limit)
-                message = (
-                    f"{wanted}, and at most {format_bytes(most)} can ever be given to one piece of work; "
-                    "split it, or raise the memory limit"
-                )
-            case RejectionReason.QUEUE_FULL:
-                message = (
-                    f"{wanted}, and {len(gate.queue)} already wait for memory, which is as many as max_queue allows"
-                )
-            case RejectionReason.CLOSED:
-                message = _CLOSED
-            case RejectionReason.DEADLINE:
-                message = f"{wanted}, which did not become free before the deadline"
-            case RejectionReason.MEMORY:
-                message = f"{wanted}, which did not become free within queue_timeout ({self._queue_timeout:g} s)"
-        return AdmissionRejected(message, reason=reason, retry_after=retry_after)
-
-    def _retry_after(self) -> float:
-        """Seconds until those that wait now have likely been served: their rounds times the usual length of work."""
-        gate = self._gate
-        rounds = 1 + len(gate.queue) / max(1, gate.in_flight)
-        seconds = min(_RETRY_MOST, max(_RETRY_LEAST, rounds * self._hold_seconds))
-        return seconds * (1 + _JITTER * random.random())  # noqa: S311 - spreads clients, guards no secret
 
 
 def check_deadline(deadline: float) -> None:
@@ -386,16 +351,3 @@ def check_deadline(deadline: float) -> None:
         raise ConfigError(
             f"deadline: got {deadline!r}; expected seconds from now, more than 0 and at most {_FOREVER:.0f}"
         )
-
-
-def checked_priority(priority: object) -> Priority:
-    """A priority from what a caller gave: a `Priority` or its number.
-
-    Raises:
-        ConfigError: There is no such priority.
-    """
-    try:
-        return Priority(priority)  # type: ignore[arg-type]
-    except ValueError:
-        known = ", ".join(f"Priority.{p.name}" for p in Priority)
-        raise ConfigError(f"priority: got {priority!r}; expected one of {known}") from None

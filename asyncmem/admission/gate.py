@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from asyncmem._wakeup import LoopWakeup, ThreadWakeup, loop_runs_here
-from asyncmem.admission.queue import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from asyncmem._wakeup import Wakeup
     from asyncmem.admission.queue import WaitQueue
+    from asyncmem.admission.waiter import Waiter
 
-__all__ = ["Gate", "Room", "Waiter", "notify", "refuse_to_block"]
+__all__ = ["Gate", "Room", "notify", "refuse_to_block"]
 
 
 class Room(Protocol):
@@ -52,41 +51,6 @@ class Room(Protocol):
         ...
 
 
-class Waiter:
-    """One that waits at the gate, and what became of it.
-
-    Args:
-        nbytes: Bytes that it asks for.
-        priority: The higher is served first.
-        sure: The bytes were declared, so that the work really needs them.
-        estimate: Says anew how many bytes it needs, for costs may be learned while it waits.
-    """
-
-    __slots__ = ("_estimate", "admitted", "error", "nbytes", "priority", "sure", "wakeup")
-
-    def __init__(
-        self,
-        nbytes: int,
-        priority: Priority = Priority.NORMAL,
-        *,
-        sure: bool = True,
-        estimate: Callable[[], int] | None = None,
-    ) -> None:
-        self.nbytes = nbytes
-        self._estimate = estimate
-        self.priority = priority
-        self.sure = sure
-        self.wakeup: Wakeup | None = None
-        self.admitted = False
-        self.error: BaseException | None = None
-
-    def size(self) -> int:
-        """Bytes that it asks for, as they are known now."""
-        if self._estimate is not None:
-            self.nbytes = self._estimate()
-        return self.nbytes
-
-
 class Gate:
     """Promises bytes to those that fit and queues the rest.
 
@@ -95,12 +59,13 @@ class Gate:
         queue: The order of those that wait.
     """
 
-    __slots__ = ("admitted", "in_flight", "lock", "probes", "queue", "reserved", "room")
+    __slots__ = ("_closing", "admitted", "in_flight", "lock", "probes", "queue", "reserved", "room")
 
     def __init__(self, room: Room, queue: WaitQueue) -> None:
         self.lock = threading.Lock()
         self.room = room
         self.queue = queue
+        self._closing: Callable[[], BaseException] | None = None
         self.reserved = 0
         """Bytes promised and not yet given back."""
         self.in_flight = 0
@@ -111,8 +76,14 @@ class Gate:
         """How often work that did not fit ran alone."""
 
     def enter(self, nbytes: int, *, sure: bool) -> bool:
-        """Promise `nbytes` now, or say that it cannot be; never overtakes one that waits."""
+        """Promise `nbytes` now, or say that it cannot be; never overtakes one that waits.
+
+        Raises:
+            BaseException: What `close` was given.
+        """
         with self.lock:
+            if self._closing is not None:
+                raise self._closing()
             if self.queue:
                 return False
             return self._charge(nbytes, sure=sure)
@@ -122,8 +93,13 @@ class Gate:
 
         Returns:
             Whether it was admitted or queued; False where the queue is full.
+
+        Raises:
+            BaseException: What `close` was given.
         """
         with self.lock:
+            if self._closing is not None:
+                raise self._closing()
             if not self.queue and self._charge(waiter.nbytes, sure=waiter.sure):
                 waiter.admitted = True
                 return True
@@ -154,9 +130,10 @@ class Gate:
                 admitted = self._admit()
             notify(admitted)
 
-    def turn_away(self, error: Callable[[], BaseException]) -> None:
-        """End the wait of all that are queued: each of them raises an `error` of its own."""
+    def close(self, error: Callable[[], BaseException]) -> None:
+        """Admit nobody from now on: all that wait, and all that come, raise an `error` of their own."""
         with self.lock:
+            self._closing = error
             waiters = list(self.queue)
             for waiter in waiters:
                 self.queue.remove(waiter)
@@ -167,7 +144,7 @@ class Gate:
         """Wait in the event loop until a queued waiter is admitted; returns whether it was, within `seconds`.
 
         Raises:
-            BaseException: What `turn_away` was given. Cancelled or refused, the waiter holds nothing.
+            BaseException: What `close` was given. Cancelled or refused, the waiter holds nothing.
         """
         assert isinstance(waiter.wakeup, LoopWakeup)
         try:

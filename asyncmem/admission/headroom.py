@@ -4,10 +4,10 @@ For each bound i with limit Lᵢ and guard band Gᵢ the capacity is Cᵢ = Lᵢ
 
     Eᵢ = P + max(Bᵢ, Xᵢ)
 
-with P the bytes promised, Bᵢ the floor, which is what is used while nothing is in flight, and Xᵢ what is used beyond all
-promises: the largest Uᵢ − P of the last tenth of a second, Uᵢ being the bytes used. P covers memory that appears only
-after the decision; X covers leaks, neighbours, and work that takes more than it reserved, and makes E never less than U.
-Headroom is the least of Cᵢ − Eᵢ. Memory is read here, at the moment of decision, so it is never stale.
+with P the bytes promised, Bᵢ the floor, which is what is used while nothing is in flight, and Xᵢ what is used beyond
+all promises: the largest Uᵢ − P of the last tenth of a second, Uᵢ being the bytes used. P covers memory that appears
+only after the decision; X covers leaks, neighbours, and work that takes more than it reserved, and makes E never less
+than U. Headroom is the least of Cᵢ − Eᵢ. Memory is read here, at the moment of decision, so it is never stale.
 
 The floor follows at once while nothing is in flight. Under load that never pauses it is the least that was used in the
 last ten seconds, which is too much rather than too little, as it contains a part of what is promised too. While work

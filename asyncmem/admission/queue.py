@@ -9,23 +9,16 @@ than there is even when nothing is in use is passed over: no release can ever se
 from __future__ import annotations
 
 from collections import OrderedDict
-from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
+
+from asyncmem.admission.waiter import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from asyncmem.admission.gate import Waiter
+    from asyncmem.admission.waiter import Waiter
 
-__all__ = ["FairQueue", "Priority", "WaitQueue"]
-
-
-class Priority(IntEnum):
-    """How urgent work is; the higher is served first."""
-
-    LOW = 0
-    NORMAL = 1
-    HIGH = 2
+__all__ = ["FairQueue", "WaitQueue"]
 
 
 class WaitQueue(Protocol):

@@ -13,8 +13,9 @@ import anyio
 import msgspec
 
 from asyncmem._wakeup import LoopWakeup, ThreadWakeup
-from asyncmem.admission.gate import Gate, Waiter, refuse_to_block
-from asyncmem.admission.queue import FairQueue, Priority
+from asyncmem.admission.gate import Gate, refuse_to_block
+from asyncmem.admission.queue import FairQueue
+from asyncmem.admission.waiter import Priority, Waiter
 from asyncmem.errors import ConfigError, MemoryLimitExceeded
 from asyncmem.units import format_bytes, parse_bytes
 

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from aiohttp import web
 
-from asyncmem.admission import AdmissionController, Permit, Priority, current_permit
-from asyncmem.admission.controller import check_deadline, checked_priority
+from asyncmem.admission import AdmissionController, Permit, Priority, check_deadline, checked_priority, current_permit
 from asyncmem.errors import AdmissionRejected, ConfigError
 from asyncmem.health import HealthReport, readiness
 from asyncmem.middleware.problem import PROBLEM_JSON, problem_body, retry_headers
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["EXEMPT", "RUNTIME", "add_health_routes", "admission", "memory_middleware", "refuse", "setup"]
 
 RUNTIME: Final = web.AppKey("asyncmem_runtime", MemoryRuntime)
-"""Where an application keeps its runtime: ``request.app[RUNTIME]``, or ``request.config_dict[RUNTIME]`` in a sub-app."""
+"""Where an app keeps its runtime: ``request.app[RUNTIME]``, or ``request.config_dict[RUNTIME]`` in a sub-app."""
 
 EXEMPT: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/dashboard")
 """Paths, with all below them, that need no memory admission."""

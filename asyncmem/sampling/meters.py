@@ -191,8 +191,8 @@ class ProcessMeter:
 class MachineMeter:
     """What the machine can no longer give: its total less what is available, and at least this process.
 
-    The machine is read every 10 ms at most, in about 9 µs on Linux. In between, and where it cannot be read for a moment,
-    the last reading stands and what the process has grown since is added, in about 2 µs.
+    The machine is read every 10 ms at most, in about 9 µs on Linux. In between, and where it cannot be read for a
+    moment, the last reading stands and what the process has grown since is added, in about 2 µs.
 
     Args:
         machine: Reads the machine.

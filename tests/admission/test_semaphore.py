@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from asyncmem.admission import MemorySemaphore, Priority
-from asyncmem.admission.gate import Waiter
+from asyncmem.admission.waiter import Waiter
 from asyncmem.errors import ConfigError, MemoryLimitExceeded
 
 pytestmark = pytest.mark.anyio
