@@ -184,7 +184,9 @@ class Gate:
                 return False
             if waiter.error is not None:
                 return True
-            blocked_others = self.queue.first() is waiter
+            first = self.queue.first()
+            # One that can never be served blocks nobody: then it may have been any other that did.
+            blocked_others = first is waiter or (first is not None and first.nbytes > self.room.most())
             self.queue.remove(waiter)
             admitted = self._admit() if blocked_others else ()
         notify(admitted)
