@@ -12,23 +12,25 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
+
+from asyncmem import MemoryConfig
 from asyncmem_services.embedding import DEFAULT_MODEL, EmbeddingService, create_app
 from asyncmem_services.embedding.app import WARM_UP
 from asyncmem_services.embedding.engine import SentenceTransformerModel, Tokens, Vectors, load_model
-from asyncmem_services.embedding.logs import quieten_libraries
 from asyncmem_services.embedding.models import resolve
-
-from asyncmem import MemoryConfig
 
 
 @pytest.fixture(scope="session")
 def real_model() -> Iterator[SentenceTransformerModel]:
     """The default model, loaded once for all tests."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch and transformers deprecate of each other while they load
-        patch.setenv("HF_HUB_OFFLINE", "1")  # nothing here may need a network
-        quieten_libraries()
-        yield load_model(resolve(DEFAULT_MODEL))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):  # nothing here may need a network
+            patch.setenv(name, "1")
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch and transformers deprecate of each other while they load
+            model = load_model(resolve(DEFAULT_MODEL))
+        yield model
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ engine, models     the model itself, and which one is meant
 texts, prefixes    what counts as a text, and how much of a long one has to be read
 openai_api         reading OpenAI's requests; `openai_answers` writes, `openai_http` errs
 app, warmup        the aiohttp application and its first seconds
-command            ``asyncmem serve``
+command, logs      ``asyncmem serve``
 =================  ====================================================================
 """
 

@@ -88,6 +88,8 @@ def serve(
         return _refuse(EXIT_PORT, f"cannot listen on {host} port {port}: {reason.lower()}; see --host and --port")
     try:
         asyncio.run(_run(app, listener, host))
+    except AsyncmemError as error:
+        return _refuse(EXIT_USAGE, str(error))
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     return 0

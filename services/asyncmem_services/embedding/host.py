@@ -127,7 +127,10 @@ class ModelHost:
 
     def _submit(self, executor: Executor, function: Callable[..., T], *arguments: object) -> Future[T]:
         self.check_open()
-        return executor.submit(function, *arguments)
+        try:
+            return executor.submit(function, *arguments)
+        except RuntimeError as error:  # closed by another thread since
+            raise ServiceClosedError("this embedding service was closed just now") from error
 
     def _start(self) -> None:
         model = self._loader()

@@ -107,7 +107,9 @@ def _own_error(request: web.Request, error: Exception) -> web.Response:
         case ApiError():
             return error_response(error.message, status=error.status, param=error.param, code=error.code)
         case web.RequestPayloadError():
-            return error_response("the body could not be read in the way that its headers announce", status=400)
+            response = error_response("the body could not be read in the way that its headers announce", status=400)
+            response.force_close()  # where the next request would begin is not known
+            return response
         case ServiceClosedError():
             return error_response(_WORDS[RejectionReason.CLOSED], status=503, headers=retry_headers(1.0))
         case _:

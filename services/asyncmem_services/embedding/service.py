@@ -164,9 +164,7 @@ class EmbeddingService:
         )
 
     async def load(self) -> None:
-        """Load the model now and not at the first text. Many may ask at once; it is loaded once.
-
-        A load that failed is tried again at the next use.
+        """Load the model now and not at the first text: once, however many ask; a load that failed is tried again.
 
         Raises:
             ConfigError: The model cannot be found, read or used.
@@ -209,9 +207,7 @@ class EmbeddingService:
                     yield vector.copy()  # a row alone: it would keep its whole window alive
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Compute the vectors of many texts and count their tokens.
-
-        Cancelling it takes what still waits out of the queue.
+        """Compute the vectors of many texts and count their tokens; cancelling it takes them out of the queue.
 
         Args:
             texts: Any number of texts; an empty text has a vector too.

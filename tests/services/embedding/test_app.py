@@ -15,17 +15,17 @@ import openai
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
-from asyncmem_services.embedding import DEFAULT_MODEL, EmbeddingModel, EmbeddingService, create_app
-from asyncmem_services.embedding.app import MAX_BODY, SERVICE, WARM_UP
-from asyncmem_services.embedding.engine import SentenceTransformerModel, Vectors
 from blockbuster import blockbuster_ctx
 
 from asyncmem import ConfigError, MemoryConfig
 from asyncmem.middleware.aiohttp import RUNTIME
+from asyncmem_services.embedding import DEFAULT_MODEL, EmbeddingModel, EmbeddingService, create_app
+from asyncmem_services.embedding.app import MAX_BODY, SERVICE, WARM_UP
+from asyncmem_services.embedding.engine import SentenceTransformerModel, Vectors
 
 Client = TestClient[Any, Any]
 Model = Any  # tests/services/conftest.py: SmallModel
-pytestmark = [pytest.mark.asyncio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = pytest.mark.asyncio
 
 TEXTS = ["short", "A sentence of middling length, with a comma.", "word " * 400, "Ünïcödé, 漢字 and 🙂"]
 

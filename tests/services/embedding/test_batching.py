@@ -5,11 +5,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from asyncmem_services.embedding import ServiceClosedError
 from asyncmem_services.embedding.batching import InferenceQueue, cut
 from asyncmem_services.embedding.engine import Vectors
-from hypothesis import given
-from hypothesis import strategies as st
 
 Model = Any  # tests/services/conftest.py: SmallModel
 

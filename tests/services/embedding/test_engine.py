@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asyncmem_services.embedding.engine import SentenceTransformerModel, Vectors, load_model
-from asyncmem_services.embedding.models import resolve
 
 from asyncmem.errors import ConfigError
-
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+from asyncmem_services.embedding.engine import SentenceTransformerModel, Vectors, load_model
+from asyncmem_services.embedding.models import resolve
 
 MIXED = [
     "short",

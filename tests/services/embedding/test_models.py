@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from asyncmem.errors import ConfigError
 from asyncmem_services.embedding.models import (
     DEFAULT_MODEL,
     ModelSource,
@@ -14,8 +16,6 @@ from asyncmem_services.embedding.models import (
     served_name,
     verify,
 )
-
-from asyncmem.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"])

@@ -4,6 +4,7 @@ import base64
 import json
 
 import numpy as np
+
 from asyncmem_services.embedding.openai_answers import (
     embeddings_body,
     error_body,

@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from asyncmem_services.embedding.openai_api import MAX_CHARACTERS, MAX_INPUTS, ApiError, parse_request
 from hypothesis import given
 from hypothesis import strategies as st
+
+from asyncmem_services.embedding.openai_api import MAX_CHARACTERS, MAX_INPUTS, ApiError, parse_request
 
 MODELS = frozenset({"m", "sentence-transformers/m"})
 

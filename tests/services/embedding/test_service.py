@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from asyncmem import MemoryConfig, MemoryRuntime
+from asyncmem.errors import ConfigError
 from asyncmem_services.embedding import (
     EmbeddingModel,
     EmbeddingService,
@@ -17,11 +20,8 @@ from asyncmem_services.embedding import (
 )
 from asyncmem_services.embedding.engine import Vectors
 
-from asyncmem import MemoryConfig, MemoryRuntime
-from asyncmem.errors import ConfigError
-
 Model = Any  # tests/services/conftest.py: SmallModel
-pytestmark = [pytest.mark.asyncio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = pytest.mark.asyncio
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -143,15 +143,15 @@ async def test_a_cancelled_call_leaves_the_queue(small_model: Model) -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert service.statistics().queued == 0
-        half = asyncio.create_task(service.embed_batch(["half", "done"]))
-        await until(lambda: service.statistics().queued == 1)
         small_model.gate.set()
         await busy
+        small_model.gate.clear()
+        half = asyncio.create_task(service.embed_batch(["first", "other"]))
+        await until(lambda: small_model.started.acquire(blocking=False))
         half.cancel()
-        await service.embed_text("last")
-        assert service.statistics().texts <= 3
-        assert [[4]] in small_model.batches
-        assert [[5]] not in small_model.batches
+        small_model.gate.set()
+        await service.embed_text("last one")
+        assert small_model.batches == [[[4]], [[5]], [[4, 3]]]
 
 
 async def test_closing_refuses_all_but_what_is_being_computed(small_model: Model) -> None:

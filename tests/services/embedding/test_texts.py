@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from asyncmem_services.embedding.prefixes import enough_of
-from asyncmem_services.embedding.texts import checked, windows
 from hypothesis import given
 from hypothesis import strategies as st
+
+from asyncmem_services.embedding.prefixes import enough_of
+from asyncmem_services.embedding.texts import checked, windows
 
 
 @pytest.mark.parametrize(
