@@ -1,8 +1,8 @@
 """Every setting of asyncmem: one frozen, validated `MemoryConfig`.
 
-Settings come from code, from the environment (``ASYNCMEM_LIMIT=2GiB``) and from a TOML or JSON file; `MemoryConfig.load`
-joins them, and code beats environment beats file beats default. Nothing is read at import. A wrong value gives a
-`ConfigError` that names the setting, the value met and the form expected.
+Settings come from code, from the environment (``ASYNCMEM_LIMIT=2GiB``) and from a TOML or JSON file;
+`MemoryConfig.load` joins them, and code beats environment beats file beats default. Nothing is read at import. A wrong
+value gives a `ConfigError` that names the setting, the value met and the form expected.
 
 The table of settings in the README is made from this module by `describe`.
 """

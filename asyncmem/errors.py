@@ -14,7 +14,9 @@ A message says what was wrong, the value met, the value expected, and what to do
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 
 __all__ = [
     "AdmissionRejected",
@@ -70,6 +72,11 @@ class AdmissionRejected(AsyncmemError):  # noqa: N818 - the name is a contract: 
         self.reason = reason
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[object, ...], Mapping[str, object]]:
+        # As exceptions do, and with the keywords: worker processes send their errors home pickled.
+        make = partial(type(self), reason=self.reason, retry_after=self.retry_after)
+        return make, self.args, self.__dict__
+
     @property
     def status_code(self) -> int:
         """The HTTP status that tells a client the same."""
@@ -89,6 +96,10 @@ class MemoryLimitExceeded(AsyncmemError, MemoryError):  # noqa: N818 - the name 
         super().__init__(message)
         self.requested = requested
         self.available = available
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[object, ...], Mapping[str, object]]:
+        make = partial(type(self), requested=self.requested, available=self.available)
+        return make, self.args, self.__dict__
 
 
 class LimitDiscoveryError(AsyncmemError):

@@ -55,7 +55,7 @@ class MemorySnapshot(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def percent(self) -> float:
         """The working set as percent of the limit."""
-        return 100.0 * self.working_set / self.limit
+        return 100.0 * self.working_set / max(1, self.limit)  # a limit can be lowered to nothing
 
     @property
     def rss_mb(self) -> float:

@@ -21,6 +21,7 @@ from asyncmem.sampling import default_machine, default_sampler
 
 if TYPE_CHECKING:
     from asyncmem._clock import Clock
+    from asyncmem.limits import Limits
     from asyncmem.sampling import MachineSampler, ProcessSampler
 
 __all__ = ["MemoryMonitor", "MonitorStatistics"]
@@ -55,12 +56,12 @@ class MemoryMonitor:
         history: int = 3600,
         sampler: ProcessSampler | None = None,
         machine: MachineSampler | None = None,
-        limits: LimitFinder | None = None,
+        limits: Limits | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._sampler = default_sampler() if sampler is None else sampler
         self._machine = default_machine() if machine is None else machine
-        self._limits = LimitFinder(sampler=self._sampler) if limits is None else limits
+        self._limits: Limits = LimitFinder(sampler=self._sampler) if limits is None else limits
         self._clock = SystemClock() if clock is None else clock
         self._history: deque[MemorySnapshot] = deque(maxlen=history)
         self._lock = threading.Lock()

@@ -135,16 +135,21 @@ class MemoryRuntime:
 
         Raises:
             RuntimeError: It was started before; make a new one.
+            OSError: The process or the machine cannot be read; it then counts as stopped.
         """
         if self._started:
             raise RuntimeError("this MemoryRuntime was started before; make a new one for each run")
         self._started = True
         running_runtimes.append(self)
-        self.check_now()
-        self._warn_if_too_small()
-        if self.config.monitoring:
-            self.admission.on_first = self._watcher.wake
-            self._watcher.start()
+        try:
+            self.check_now()
+            self._warn_if_too_small()
+            if self.config.monitoring:
+                self.admission.on_first = self._watcher.wake
+                self._watcher.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End the background thread and refuse all further work; blocks for milliseconds. May be called again."""
@@ -164,11 +169,20 @@ class MemoryRuntime:
         self.stop()
 
     async def __aenter__(self) -> Self:
+        failure: Exception | None = None
         async with AsyncExitStack() as stack:
-            self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            await self._tasks.start(self.alerts.run)
-            await anyio.to_thread.run_sync(self.start)
-            stack.pop_all()  # all went well: `__aexit__` leaves the task group
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            try:
+                await tasks.start(self.alerts.run)
+                await anyio.to_thread.run_sync(self.start)
+            except Exception as error:  # noqa: BLE001 - raised below, outside of the group, which would wrap it
+                failure = error
+                tasks.cancel_scope.cancel()
+            else:
+                stack.pop_all()  # `__aexit__` leaves the task group
+        if failure is not None:
+            raise failure
+        self._tasks = tasks
         self._outer = current_runtime.get()
         current_runtime.set(self)
         return self

@@ -19,6 +19,7 @@ from aiohttp import web
 from asyncmem.middleware.aiohttp import RUNTIME, add_health_routes, setup
 
 BYTES_PER_PIXEL = 12
+MOST_MEGAPIXELS = 16
 
 
 async def hello(_request: web.Request) -> web.Response:
@@ -32,8 +33,8 @@ async def thumbnail(request: web.Request) -> web.Response:
         megapixels = float(request.query.get("megapixels", "1"))
     except ValueError:
         raise web.HTTPBadRequest(text="megapixels: expected a number\n") from None
-    if not 0 < megapixels <= 16:
-        raise web.HTTPBadRequest(text="megapixels: expected more than 0 and at most 16\n")
+    if not 0 < megapixels <= MOST_MEGAPIXELS:
+        raise web.HTTPBadRequest(text=f"megapixels: expected more than 0 and at most {MOST_MEGAPIXELS}\n")
     picture = bytearray(int(megapixels * 1_000_000) * BYTES_PER_PIXEL)
     await asyncio.sleep(0.1)
     return web.json_response({"bytes": len(picture)})

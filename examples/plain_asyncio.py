@@ -35,7 +35,8 @@ async def main() -> None:
         counts = await asyncio.gather(*(job(memory, running, number) for number in range(20)))
         statistics = memory.statistics().admission
     print(f"limit {format_bytes(limit)}, each job {format_bytes(JOB)}")
-    print(f"{statistics.admitted} jobs done, at most {max(counts)} side by side, {statistics.reserved} bytes reserved now")
+    print(f"{statistics.admitted} jobs done, at most {max(counts)} side by side")
+    print(f"{statistics.reserved} bytes reserved now")
 
 
 if __name__ == "__main__":

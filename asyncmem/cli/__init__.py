@@ -1,4 +1,4 @@
-"""The command line ``asyncmem``.
+"""The command line ``asyncmem``, also as ``python -m asyncmem.cli``.
 
 ========== ==========================================================
 module     command
@@ -9,8 +9,8 @@ health     ``asyncmem healthcheck``: exit code for a container's probe
 settings   ``asyncmem settings``: what is set, and what can be
 ========== ==========================================================
 
-A distribution adds commands through the entry-point group ``asyncmem.commands``. Exit codes: 0 done, 1 the answer is
-no (not healthy), 2 wrong usage or setting.
+A distribution adds commands through the entry-point group ``asyncmem.commands``. Results go to stdout, all else to
+stderr, in one line. Exit codes: 0 done, 1 the answer is no (not healthy, no limit found), 2 wrong usage or setting.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ def main() -> None:
     try:
         from asyncmem.cli.app import run  # noqa: PLC0415 - so that a missing extra is told and not a traceback
     except ModuleNotFoundError as error:
-        if error.name not in {"cyclopts", "rich"}:
+        package = (error.name or "").partition(".")[0]
+        if package not in {"cyclopts", "rich"}:
             raise
-        sys.exit(f"asyncmem: the command line needs {error.name}; install it with: pip install 'asyncmem[cli]'")
+        hint = f"asyncmem: the command line needs {package}; install it with: pip install 'asyncmem[cli]'"
+        print(hint, file=sys.stderr)  # noqa: T201 - this is the command line
+        sys.exit(2)
     sys.exit(run())

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
+from cyclopts.validators import mutually_exclusive
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from asyncmem.config import MemoryConfig, Setting, describe
 
 __all__ = ["markdown_table", "settings"]
 
+_FORMAT = Group("Format", validator=mutually_exclusive)
+
 
 def settings(
     *,
-    markdown: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    markdown: Annotated[bool, Parameter(negative=(), group=_FORMAT, show_default=False)] = False,
+    json: Annotated[bool, Parameter(negative=(), group=_FORMAT, show_default=False)] = False,
 ) -> int:
     """Show the settings as environment and settings file give them.
 
@@ -27,23 +31,24 @@ def settings(
         json: Write the values here as JSON.
     """
     if markdown:
-        sys.stdout.write(markdown_table())
+        print(markdown_table(), end="")  # noqa: T201 - the command's result
         return 0
     config = MemoryConfig.load()
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(config)) + b"\n")
+        print(msgspec.json.format(msgspec.json.encode(config)).decode())  # noqa: T201 - as above
         return 0
-    table = Table("setting", "value", "default", "expected")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading, whole in (("setting", True), ("value", True), ("default", True), ("expected", False)):
+        table.add_column(heading, no_wrap=whole)
     for setting in describe():
         value = getattr(config, setting.name)
-        shown = _text(value)
         table.add_row(
             setting.variable,
-            shown if value == setting.default else f"[bold]{shown}[/bold]",
+            Text(_text(value), style="" if value == setting.default else "bold green"),
             _text(setting.default),
             setting.expected,
         )
-    Console().print(table)
+    Console(highlight=False).print(table)
     return 0
 
 

@@ -16,7 +16,7 @@ meter a bound (`asyncmem.sampling`).
 
 from __future__ import annotations
 
-from asyncmem.limits.bounds import Bound, BoundKind, Finding, FindingOutcome, Place
+from asyncmem.limits.bounds import Bound, BoundKind, Finding, FindingOutcome, Limits, Place
 from asyncmem.limits.finder import LimitFinder
 from asyncmem.limits.sources import CgroupSource, ConfiguredSource, GetRlimit, MachineSource, RlimitSource
 
@@ -29,6 +29,7 @@ __all__ = [
     "FindingOutcome",
     "GetRlimit",
     "LimitFinder",
+    "Limits",
     "MachineSource",
     "Place",
     "RlimitSource",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from asyncmem._protocols import UsageMeter
 
-__all__ = ["Bound", "BoundKind", "Finding", "FindingOutcome", "Place"]
+__all__ = ["Bound", "BoundKind", "Finding", "FindingOutcome", "Limits", "Place"]
 
 
 class BoundKind(StrEnum):
@@ -56,6 +56,23 @@ class Bound:
     def kills(self) -> bool:
         """Whether passing it gets a process killed; an rlimit gives a `MemoryError` instead."""
         return self.enforced and self.kind is not BoundKind.RLIMIT
+
+
+class Limits(Protocol):
+    """The bounds of a process, kept up to date: what a `LimitFinder` is, and what may stand in its place."""
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """Every limit with its meter; never empty, and the same object while nothing changes."""
+        ...
+
+    def refresh(self) -> bool:
+        """Look again; returns whether the bounds have changed."""
+        ...
+
+    def binding(self) -> Bound:
+        """The bound with the least left of it."""
+        ...
 
 
 class FindingOutcome(StrEnum):

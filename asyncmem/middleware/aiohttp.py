@@ -12,7 +12,8 @@ handed to the kernel, after the handler *really* ended behind a client that went
 and the permit ends with that task. WebSockets hold theirs as long as they are open.
 
 Routes that do not exist (404, 405) cost nothing and are not guarded. A refusal before the body was read closes the
-connection; aiohttp goes on reading the upload for up to its `lingering_time` (10 s), so that the client sees the answer.
+connection; aiohttp goes on reading the upload for up to its `lingering_time` (10 s), so that the client sees the
+answer.
 """
 
 from __future__ import annotations

@@ -32,29 +32,32 @@ class SyntheticSampler:
 
     def working_set(self) -> int:
         """Bytes, as set."""
-        if self.error is not None:
-            raise self.error
-        return self.used
+        return self._checked(self.used)
 
     def threads(self) -> int:
         """One."""
-        return 1
+        return self._checked(1)
 
     def open_files(self) -> int:
         """None."""
-        return 0
+        return self._checked(0)
 
     def total(self) -> int:
         """Bytes of the machine."""
-        return self._machine
+        return self._checked(self._machine)
 
     def available(self) -> int:
         """Bytes of the machine that this process does not use."""
-        return self._machine - self.used
+        return self._checked(max(0, self._machine - self.used))
+
+    def _checked(self, value: int) -> int:
+        if self.error is not None:
+            raise self.error
+        return value
 
 
 class SyntheticLimits:
-    """One limit that is set by hand; stands where a `LimitFinder` is asked for.
+    """One limit that is set by hand; stands where `Limits` are asked for.
 
     Args:
         sampler: Measures what is used of it.
@@ -73,7 +76,7 @@ class SyntheticLimits:
 
     def refresh(self) -> bool:
         """Take over what `resize` has set; returns whether that changed anything."""
-        changed = self._next is not self.bounds
+        changed = self._next != self.bounds
         self.bounds = self._next
         return changed
 

@@ -97,14 +97,13 @@ async def test_cancelled_waiters_take_nothing_and_unblock_those_behind() -> None
     """A cancelled head lets the next go on at once, without a release."""
     semaphore = MemorySemaphore(100)
     await semaphore.acquire(60)
-    async with anyio.create_task_group() as outer:
-        async with anyio.create_task_group() as doomed:
-            doomed.start_soon(semaphore.acquire, 90)
-            await settle()
-            outer.start_soon(semaphore.acquire, 40)
-            await settle()
-            assert semaphore.statistics().waiting == 2
-            doomed.cancel_scope.cancel()
+    async with anyio.create_task_group() as outer, anyio.create_task_group() as doomed:
+        doomed.start_soon(semaphore.acquire, 90)
+        await settle()
+        outer.start_soon(semaphore.acquire, 40)
+        await settle()
+        assert semaphore.statistics().waiting == 2
+        doomed.cancel_scope.cancel()
     assert semaphore.statistics().reserved == 100
 
 
@@ -128,7 +127,7 @@ async def test_cancelled_in_the_moment_of_admission_gives_back() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_bare_task_cancel_in_the_moment_of_admission_gives_back(anyio_backend: str) -> None:
-    """asyncio's own `Task.cancel` strikes where anyio's would hold off: after the wakeup, before the task runs."""
+    """The `Task.cancel` of asyncio strikes where anyio's would hold off: after the wakeup, before the task runs."""
     semaphore = MemorySemaphore(10)
     await semaphore.acquire(10)
     task = asyncio.ensure_future(semaphore.acquire(10))

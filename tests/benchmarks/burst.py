@@ -25,47 +25,55 @@ PERIOD = 0.005
 PORT = 18_231
 
 
-async def measure(mode: str) -> tuple[list[tuple[float, float]], Counter[str]]:
+def measure(mode: str) -> tuple[list[tuple[float, float]], Counter[str]]:
     """Memory of the cgroup in MiB by time in seconds, and the outcomes of the requests."""
     CGROUP.mkdir()
-    (CGROUP / "memory.limit_in_bytes").write_text(f"{LIMIT_MIB}M")
-    inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(CGROUP), sys.executable, str(APP)]
-    process = subprocess.Popen([*inside, str(PORT), mode])
-    samples: list[tuple[float, float]] = []
-    base = f"http://127.0.0.1:{PORT}"
-    connector = aiohttp.TCPConnector(limit=0)
     try:
-        async with aiohttp.ClientSession(base, connector=connector) as session:
-            await _until_alive(session)
-            begin = time.perf_counter()
-
-            async def watch() -> None:
-                usage = CGROUP / "memory.usage_in_bytes"
-                while True:
-                    samples.append((time.perf_counter() - begin, int(usage.read_bytes()) / 2**20))
-                    await asyncio.sleep(PERIOD)
-
-            async def one() -> str:
-                try:
-                    async with session.get("/allocate", params={"mib": MIB, "seconds": SECONDS}) as response:
-                        return str(response.status)
-                except aiohttp.ClientError:
-                    return "lost"
-
-            watcher = asyncio.ensure_future(watch())
-            await asyncio.sleep(0.3)
-            outcomes = Counter(await asyncio.gather(*(one() for _ in range(REQUESTS))))
-            await asyncio.sleep(0.3)
-            watcher.cancel()
+        (CGROUP / "memory.limit_in_bytes").write_text(f"{LIMIT_MIB}M")
+        inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(CGROUP), sys.executable, str(APP)]
+        with subprocess.Popen([*inside, str(PORT), mode]) as process:
+            try:
+                return asyncio.run(_send())
+            finally:
+                process.kill()
     finally:
-        process.kill()
-        await asyncio.to_thread(process.wait)
         for _ in range(100):
             with contextlib.suppress(OSError):
                 CGROUP.rmdir()
                 break
-            await asyncio.sleep(0.05)
+            time.sleep(0.05)
+
+
+async def _send() -> tuple[list[tuple[float, float]], Counter[str]]:
+    """Send all requests at once, and watch the cgroup from before the first to after the last."""
+    samples: list[tuple[float, float]] = []
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{PORT}", connector=connector) as session:
+        await _until_alive(session)
+        begin = time.perf_counter()
+
+        async def watch() -> None:
+            while True:
+                samples.append((time.perf_counter() - begin, _usage_mib()))
+                await asyncio.sleep(PERIOD)
+
+        async def one() -> str:
+            try:
+                async with session.get("/allocate", params={"mib": MIB, "seconds": SECONDS}) as response:
+                    return str(response.status)
+            except aiohttp.ClientError:
+                return "lost"
+
+        watcher = asyncio.ensure_future(watch())
+        await asyncio.sleep(0.3)
+        outcomes = Counter(await asyncio.gather(*(one() for _ in range(REQUESTS))))
+        await asyncio.sleep(0.3)
+        watcher.cancel()
     return samples, outcomes
+
+
+def _usage_mib() -> float:
+    return int((CGROUP / "memory.usage_in_bytes").read_bytes()) / 2**20
 
 
 async def _until_alive(session: aiohttp.ClientSession) -> None:
@@ -90,23 +98,29 @@ def draw(curves: dict[str, tuple[list[tuple[float, float]], str]]) -> str:
         return top + height - mib / highest * height
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 20} {top + height + 44}" '
-        'font-family="sans-serif" font-size="13">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 20} {top + height + 44}" '
+            'font-family="sans-serif" font-size="13">'
+        ),
         '<rect width="100%" height="100%" fill="#fff"/>',
     ]
-    for mib in (0, 64, 128, 192, 256):
-        parts.append(
-            f'<text x="{left - 8}" y="{level(mib) + 4:.1f}" text-anchor="end" fill="#555">{mib}</text>'
-            f'<line x1="{left}" x2="{left + width}" y1="{level(mib):.1f}" y2="{level(mib):.1f}" stroke="#eee"/>'
-        )
+    parts += [
+        f'<text x="{left - 8}" y="{level(mib) + 4:.1f}" text-anchor="end" fill="#555">{mib}</text>'
+        f'<line x1="{left}" x2="{left + width}" y1="{level(mib):.1f}" y2="{level(mib):.1f}" stroke="#eee"/>'
+        for mib in (0, 64, 128, 192, 256)
+    ]
     for second in range(int(last) + 1):
         x = left + second / last * width
         parts.append(f'<text x="{x:.1f}" y="{top + height + 18}" text-anchor="middle" fill="#555">{second} s</text>')
     parts += [
-        f'<line x1="{left}" x2="{left + width}" y1="{level(LIMIT_MIB):.1f}" y2="{level(LIMIT_MIB):.1f}" '
-        'stroke="#c62828" stroke-dasharray="6 4"/>',
-        f'<text x="{left + 6}" y="{level(LIMIT_MIB) - 6:.1f}" fill="#c62828">limit of the container: '
-        f"{LIMIT_MIB} MiB</text>",
+        (
+            f'<line x1="{left}" x2="{left + width}" y1="{level(LIMIT_MIB):.1f}" y2="{level(LIMIT_MIB):.1f}" '
+            'stroke="#c62828" stroke-dasharray="6 4"/>'
+        ),
+        (
+            f'<text x="{left + 6}" y="{level(LIMIT_MIB) - 6:.1f}" fill="#c62828">limit of the container: '
+            f"{LIMIT_MIB} MiB</text>"
+        ),
     ]
     for row, (label, (points, colour)) in enumerate(curves.items()):
         line = " ".join(at(t, mib) for t, mib in points)
@@ -123,8 +137,8 @@ def main() -> dict[str, object]:
     if os.geteuid() != 0 or not CGROUP.parent.is_dir():
         print("burst: needs root and the memory controller of cgroup version 1; not run")
         return {"run": False}
-    bare, lost = asyncio.run(measure("bare"))
-    guarded, served = asyncio.run(measure("guarded"))
+    bare, lost = measure("bare")
+    guarded, served = measure("guarded")
     PICTURE.write_text(
         draw(
             {

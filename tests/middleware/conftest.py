@@ -31,7 +31,7 @@ class Bench:
             config,
             sampler=self.memory,
             machine=self.memory,
-            limits=self.limits,  # type: ignore[arg-type]
+            limits=self.limits,
         )
         self.app = web.Application()
         self.entered = asyncio.Event()
@@ -39,7 +39,7 @@ class Bench:
         self.permits: list[Permit] = []
         self.port = 0
 
-    async def hold(self, request: web.Request) -> web.Response:
+    async def hold(self, _request: web.Request) -> web.Response:
         """Work under the permit until `go_on`."""
         permit = current_permit.get()
         assert permit is not None
@@ -68,7 +68,7 @@ class Bench:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the loop run until the condition holds; ten seconds at most."""
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - whatever the condition is, nothing announces it
                 await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""The aiohttp adapter over real sockets: who is admitted, what a refusal looks like, and that every permit comes back."""
+"""The aiohttp adapter over real sockets: who is admitted, what a refusal looks like, that every permit comes back."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def test_a_handlers_own_declaration_goes_first(bench: Callable[..., Any], 
 
     b.app.router.add_get("/special", special)
     b.app.router.add_get("/hold", b.hold)
-    b.guard(cost="900MiB", priority=lambda request: Priority.LOW)
+    b.guard(cost="900MiB", priority=lambda _request: Priority.LOW)
     client = await client_of(b)
     assert (await client.get("/special")).status == 200
     assert (await client.get("/hold")).status == 200
@@ -189,7 +189,7 @@ async def test_a_handler_that_raises_gives_back_and_teaches_nothing(
 async def test_after_a_disconnect_the_permit_stays_until_the_handler_ends(
     bench: Callable[..., Any], client_of: Callable[..., Any]
 ) -> None:
-    """aiohttp lets the handler run on, and its memory with it."""
+    """The handler runs on, as aiohttp lets it, and its memory with it."""
     b = bench()
     b.app.router.add_get("/hold", b.hold)
     b.guard()
@@ -351,6 +351,24 @@ async def test_an_app_owns_its_runtime(aiohttp_client: Any) -> None:
     assert not memory.is_running
 
 
+async def test_an_app_whose_runtime_cannot_start_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason itself, and without a task that stays behind."""
+    app = web.Application()
+    memory = setup(app, MemoryConfig(limit="4GiB", log_alerts=False))
+
+    def start() -> None:
+        raise OSError("no memory can be read")
+
+    monkeypatch.setattr(memory, "start", start)
+    before = asyncio.all_tasks()
+    runner = web.AppRunner(app)
+    with pytest.raises(OSError, match="no memory can be read"):
+        await runner.setup()
+    await runner.cleanup()
+    assert asyncio.all_tasks() == before
+    assert not memory.is_running
+
+
 async def test_an_app_beyond_its_limit_serves_all_the_same(
     bench: Callable[..., Any], client_of: Callable[..., Any]
 ) -> None:
@@ -378,7 +396,7 @@ async def test_an_app_beyond_its_limit_serves_all_the_same(
 async def test_a_refusal_can_be_shaped(bench: Callable[..., Any], client_of: Callable[..., Any]) -> None:
     """By a function of the request and the rejection."""
     b = bench(queue_timeout=0.05)
-    hold_all(b, refusal=lambda request, rejection: web.Response(status=rejection.status_code, text="busy"))
+    hold_all(b, refusal=lambda _request, rejection: web.Response(status=rejection.status_code, text="busy"))
     response = await refused(b, await client_of(b), data=b"x")
     assert (response.status, await response.text()) == (503, "busy")
 

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import structlog
 from structlog.testing import capture_logs
@@ -84,7 +85,7 @@ async def test_decorators_guard_async_and_sync_functions() -> None:
         async def work(number: int) -> int:
             """Document."""
             assert memory.statistics().admission.in_flight > 0
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             return number * 2
 
         @memory_guard("sync", cost="10MiB")
@@ -125,7 +126,7 @@ async def test_bad_guards_are_refused_where_they_are_written() -> None:
     runtime, _ = synthetic()
     for kwargs in ({"cost": "lots"}, {"cost": -1}, {"priority": 9}, {"deadline": 0}):
         with pytest.raises(ConfigError):
-            runtime.guard("job", **kwargs)  # type: ignore[arg-type]
+            runtime.guard("job", **kwargs)
     with pytest.raises(ConfigError, match="with its brackets"):
         memory_guard(print)  # type: ignore[arg-type]
 
@@ -232,6 +233,22 @@ async def test_a_changed_limit_is_adopted_and_announced() -> None:
     assert "from 1000 MiB to 500 MiB" in alerts[0].message
 
 
+async def test_a_limit_of_the_same_size_elsewhere_is_no_news() -> None:
+    """A process that is moved to a group with the same limit raises nothing, and the bound is adopted."""
+    memory = SyntheticSampler("100MiB")
+    limits, elsewhere = (SyntheticLimits(memory, "1000MiB", enforced=enforced) for enforced in (False, True))
+    runtime = MemoryRuntime(
+        MemoryConfig(guard_band=0, monitoring=False), sampler=memory, machine=memory, limits=limits, clock=ManualClock()
+    )
+    with capture_logs(), capture_alerts(runtime.alerts) as alerts:
+        async with runtime:
+            limits._next = elsewhere.bounds
+            runtime.check_now()
+            assert runtime.limits.binding().enforced
+            assert runtime.statistics().admission.headroom == 900 * MIB
+    assert alerts == []
+
+
 async def test_the_watcher_sees_the_peak_of_work_that_says_nothing() -> None:
     """Real memory, real thread: 30 MiB taken and given back inside a block are learned."""
     async with MemoryRuntime(MemoryConfig(log_alerts=False)) as memory:
@@ -270,6 +287,38 @@ async def test_a_runtime_runs_once() -> None:
         runtime.start()
     runtime.stop()
     assert not runtime.is_running
+
+
+async def test_a_running_runtime_cannot_be_entered_again() -> None:
+    """The error comes as it is, and the first block goes on and ends as if nothing had been."""
+    runtime, _ = synthetic()
+    async with runtime as memory:
+        with pytest.raises(RuntimeError, match=r"served already|make a new one"):
+            async with runtime:
+                pass
+        assert memory.is_running
+        assert get_runtime() is memory
+        async with memory.guard("job"):
+            pass
+    assert not runtime.is_running
+
+
+async def test_a_runtime_that_cannot_start_leaves_nothing_behind() -> None:
+    """The reason comes out as it is; no thread, no task, no current runtime."""
+    runtime, memory = synthetic()
+    memory.error = ProcessLookupError("gone")
+    with pytest.raises(ProcessLookupError, match="gone"):
+        async with runtime:
+            pass
+    assert not runtime.is_running
+    assert running_runtimes == []
+    runtime, memory = synthetic()
+    memory.error = ProcessLookupError("gone")
+    with pytest.raises(ProcessLookupError, match="gone"), runtime:
+        pass
+    assert not runtime.is_running
+    assert running_runtimes == []
+    assert not any("asyncmem" in thread.name for thread in threading.enumerate())
 
 
 async def test_monitor_keeps_a_bounded_history() -> None:

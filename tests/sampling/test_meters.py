@@ -300,6 +300,24 @@ def test_the_machine_is_not_read_for_every_decision() -> None:
     assert meter.used() == 600
 
 
+def test_a_process_that_cannot_be_read_leaves_the_machines_reading() -> None:
+    """Its last working set stands, and the machine itself is still read."""
+    machine, gone, now = Machine(), [False], [0.0]
+
+    def own() -> int:
+        if gone[0]:
+            raise ProcessLookupError
+        return 100
+
+    meter = MachineMeter(machine, own, timer=lambda: now[0])
+    assert meter.used() == 400
+    gone[0] = True
+    assert meter.used() == 400
+    machine.free -= 50
+    now[0] = 1.0
+    assert meter.used() == 450
+
+
 def test_an_unreadable_machine_grows_with_the_process() -> None:
     """The last reading stands, and what the process has grown since is added."""
     machine, own = Machine(), [100]

@@ -103,6 +103,8 @@ def test_a_process_that_is_gone_is_an_os_error() -> None:
             sampler.read()
         with pytest.raises((ProcessLookupError, FileNotFoundError)):
             sampler.threads()
+        with pytest.raises((ProcessLookupError, FileNotFoundError)):
+            sampler.open_files()
 
 
 def test_psutil_refusals_become_permission_errors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +123,20 @@ def test_machine_reads_total_and_available(fake_system: FakeSystem) -> None:
     fake_system.machine(total=8 * MIB, available=3 * MIB)
     machine = MachineMemory(fake_system.proc)
     assert (machine.total(), machine.available()) == (8 * MIB, 3 * MIB)
+
+
+def test_what_was_closed_is_opened_again(fake_system: FakeSystem) -> None:
+    """Whoever lets the descriptors go may still ask; the files are read anew."""
+    fake_system.process(working_set=10 * MIB)
+    process, machine = LinuxSampler(fake_system.proc), MachineMemory(fake_system.proc)
+    assert (process.working_set(), machine.total()) == (10 * MIB, 1 << 40)
+    process.close()
+    machine.close()
+    (fake_system.proc / "self/statm").unlink()
+    (fake_system.proc / "meminfo").unlink()
+    fake_system.process(working_set=20 * MIB)
+    fake_system.machine(total=1 << 30, available=1 << 29)
+    assert (process.working_set(), machine.total()) == (20 * MIB, 1 << 30)
 
 
 def test_machine_without_the_line_names_file_and_line(fake_system: FakeSystem) -> None:

@@ -10,6 +10,7 @@ from asyncmem.config import MemoryConfig, describe
 from asyncmem.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -83,9 +84,13 @@ def test_a_json_file_is_read_too(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_names_setting_value_and_form(field: str, value: object) -> None:
     """From code and from a mapping alike."""
-    for make in (lambda: MemoryConfig(**{field: value}), lambda: MemoryConfig.from_mapping({field: value})):  # type: ignore[arg-type]
+    sources: tuple[Callable[..., MemoryConfig], ...] = (
+        MemoryConfig,
+        lambda **values: MemoryConfig.from_mapping(values),
+    )
+    for make in sources:
         with pytest.raises(ConfigError) as caught:
-            make()
+            make(**{field: value})
         message = str(caught.value)
         assert field in message
         assert repr(value) in message
