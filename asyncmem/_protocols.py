@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-__all__ = ["MemorySampler", "ProcessMemory", "UsageMeter"]
+__all__ = ["GrowthMeter", "MemorySampler", "ProcessMemory", "UsageMeter"]
 
 
 class ProcessMemory(NamedTuple):
@@ -47,4 +47,12 @@ class UsageMeter(Protocol):
 
     def refresh(self) -> None:
         """Read again the slow parts that `used` builds on (tens of microseconds at most)."""
+        ...
+
+
+class GrowthMeter(Protocol):
+    """Says how many bytes this process really holds, for learning what tasks cost."""
+
+    def sample(self) -> int | None:
+        """Bytes held now; None where no true figure can be had at this moment."""
         ...

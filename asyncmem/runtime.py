@@ -125,8 +125,8 @@ class MemoryRuntime:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has been started and not stopped."""
-        return self._started and not self._stopped
+        """Whether it has been started and admits work: neither stopped nor about to be."""
+        return self._started and not self._stopped and not self.admission.is_closed
 
     def start(self) -> None:
         """Begin to watch.
@@ -147,6 +147,8 @@ class MemoryRuntime:
             if self.config.monitoring:
                 self.admission.on_first = self._watcher.wake
                 self._watcher.start()
+            if self._stopped:  # while this thread was still starting it
+                self._watcher.stop()
         except BaseException:
             self.stop()
             raise
@@ -178,6 +180,9 @@ class MemoryRuntime:
             except Exception as error:  # noqa: BLE001 - raised below, outside of the group, which would wrap it
                 failure = error
                 tasks.cancel_scope.cancel()
+            except BaseException:  # cancelled, maybe while the thread is starting it
+                self.stop()
+                raise
             else:
                 stack.pop_all()  # `__aexit__` leaves the task group
         if failure is not None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from asyncmem._clock import Clock
-    from asyncmem._protocols import UsageMeter
+    from asyncmem._protocols import GrowthMeter
     from asyncmem.admission.costs import CostModel
     from asyncmem.admission.queue import WaitQueue
     from asyncmem.limits import Bound
@@ -99,7 +99,7 @@ class AdmissionController:
         self,
         bounds: Callable[[], Sequence[Bound]],
         *,
-        own: UsageMeter,
+        own: GrowthMeter,
         clock: Clock,
         guard: int | str | None = None,
         operation_limit: int | None = None,
@@ -114,7 +114,7 @@ class AdmissionController:
         self._refusals = Refusals(self._gate, queue_timeout)
         self._attribution = PeakAttribution()
         self._own = own
-        self._floor = own.used()
+        self._floor = own.sample() or 0
         self._clock = clock
         self._operation_limit = operation_limit
         self._max_queue = max_queue
@@ -238,6 +238,11 @@ class AdmissionController:
         """Refuse all further work and all that waits; permits in flight are ended by their holders."""
         self._gate.close(self._refusals.closed)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether all work is refused."""
+        return self._gate.is_closed
+
     def statistics(self) -> AdmissionStatistics:
         """What is held and was done, now."""
         gate = self._gate
@@ -334,7 +339,9 @@ class AdmissionController:
     def _read_own(self) -> None:
         """Sample this process; under the gate's lock."""
         gate = self._gate
-        used = self._own.used()
+        used = self._own.sample()
+        if used is None:
+            return
         if gate.in_flight == 0 or used < self._floor:
             self._floor = used
         self._attribution.sample(used - self._floor, gate.reserved)

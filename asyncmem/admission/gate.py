@@ -140,6 +140,11 @@ class Gate:
                 waiter.error = error()
         notify(waiters)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody is admitted any more."""
+        return self._closing is not None
+
     async def wait(self, waiter: Waiter, seconds: float | None) -> bool:
         """Wait in the event loop until a queued waiter is admitted; returns whether it was, within `seconds`.
 

@@ -62,7 +62,7 @@ def free_heap_bytes() -> Callable[[], int] | None:
 
 
 class LiveMeter:
-    """The working set of this process less what is free inside its heap; a `UsageMeter` for learning costs.
+    """The working set of this process less what is free inside its heap, for learning costs.
 
     Args:
         sampler: Reads the process.
@@ -70,7 +70,7 @@ class LiveMeter:
         timer: Seconds; limits the time spent in `free`.
     """
 
-    __slots__ = ("_due", "_free", "_free_bytes", "_last", "_sampler", "_timer")
+    __slots__ = ("_due", "_free", "_sampler", "_timer")
 
     def __init__(
         self,
@@ -83,23 +83,22 @@ class LiveMeter:
         self._free: Final = free_heap_bytes() if free is None else free
         self._timer: Final = timer
         self._due = 0.0
-        self._free_bytes = 0
-        self._last = 0
 
-    def used(self) -> int:
-        """Bytes held; where the process cannot be read for a moment, the last reading stands."""
+    def sample(self) -> int | None:
+        """Bytes held; None where the process cannot be read for a moment, or the heap was asked too lately.
+
+        A stale figure of the heap is no use: a block that was just freed would count as held.
+        """
+        begin = self._timer()
+        if begin < self._due:
+            return None
         try:
             working_set = self._sampler.working_set()
         except OSError:
-            return self._last
-        if self._free is not None:
-            begin = self._timer()
-            if begin >= self._due:
-                self._free_bytes = self._free()
-                end = self._timer()
-                self._due = end + _TIME_SHARE * (end - begin)
-        self._last = max(0, working_set - self._free_bytes)
-        return self._last
-
-    def refresh(self) -> None:
-        """Nothing: what can be fresh is."""
+            return None
+        if self._free is None:
+            return working_set
+        free = self._free()
+        end = self._timer()
+        self._due = end + _TIME_SHARE * (end - begin)
+        return max(0, working_set - free)

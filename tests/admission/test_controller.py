@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from asyncmem.admission import AdmissionController, Priority, guard_band
 from asyncmem.errors import AdmissionRejected, ConfigError, RejectionReason
-from asyncmem.sampling import ProcessMeter
+from asyncmem.sampling import LiveMeter
 from asyncmem.testing import ManualClock, SyntheticLimits, SyntheticSampler
 from asyncmem.units import MIB
 
@@ -32,7 +32,7 @@ class World:
         self.clock = ManualClock()
         self.controller = AdmissionController(
             lambda: self.limits.bounds,
-            own=ProcessMeter(self.memory, "working_set"),
+            own=LiveMeter(self.memory, free=lambda: 0, timer=lambda: 0.0),
             clock=self.clock,
             **{"guard": 0} | kwargs,  # type: ignore[arg-type]
         )

@@ -328,6 +328,7 @@ async def test_shutting_down_refuses_those_that_wait(bench: Callable[..., Any], 
         await b.until(lambda: runtime.admission.statistics().queued == 1)
         stopping = asyncio.ensure_future(server.close())
         assert (await second).status == 503
+        assert not runtime.is_running
         b.go_on.set()
         assert (await first).status == 200
         await stopping

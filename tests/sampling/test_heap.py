@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from asyncmem._protocols import UsageMeter
 from asyncmem.sampling import LiveMeter, heap
 from asyncmem.testing import SyntheticSampler
 
@@ -29,7 +28,7 @@ class Heap:
         self.now += self.seconds
         return self.free
 
-    def meter(self, sampler: SyntheticSampler) -> UsageMeter:
+    def meter(self, sampler: SyntheticSampler) -> LiveMeter:
         """A meter on this heap."""
         return LiveMeter(sampler, free=self.read, timer=lambda: self.now)
 
@@ -38,63 +37,52 @@ def test_free_bytes_of_the_heap_are_not_held() -> None:
     """They rise and fall with the blocks, while the working set stays."""
     memory, blocks = SyntheticSampler(1000), Heap(free=300)
     meter = blocks.meter(memory)
-    assert meter.used() == 700
+    assert meter.sample() == 700
     blocks.free = 900
-    assert meter.used() == 100
+    assert meter.sample() == 100
     memory.used = 1200
-    assert meter.used() == 300
+    assert meter.sample() == 300
 
 
 def test_it_is_never_negative() -> None:
     """Pages that have left the resident set are still free in the heap."""
-    assert Heap(free=1001).meter(SyntheticSampler(1000)).used() == 0
+    assert Heap(free=1001).meter(SyntheticSampler(1000)).sample() == 0
 
 
-def test_the_last_reading_stands_where_the_process_cannot_be_read() -> None:
-    """0 before there was one; then as it was, and fresh again once it can."""
+def test_there_is_no_figure_where_the_process_cannot_be_read() -> None:
+    """And a fresh one once it can."""
     memory, blocks = SyntheticSampler(1000), Heap(free=300)
     meter = blocks.meter(memory)
     memory.error = ProcessLookupError()
-    assert meter.used() == 0
+    assert meter.sample() is None
     memory.error = None
-    assert meter.used() == 700
-    memory.error, memory.used, blocks.free = ProcessLookupError(), 5000, 0
-    assert meter.used() == 700
-    memory.error = None
-    assert meter.used() == 5000
+    assert meter.sample() == 700
 
 
 def test_a_slow_heap_is_asked_a_twentieth_of_the_time() -> None:
-    """In between, the free bytes are taken as they were, and the working set fresh."""
+    """In between there is no figure, for a block that was just freed would count as held."""
     memory, blocks = SyntheticSampler(1000), Heap(free=300, seconds=0.004)
     meter = blocks.meter(memory)
-    assert meter.used() == 700
-    blocks.free, memory.used = 0, 1100
-    assert meter.used() == 800
+    assert meter.sample() == 700
+    blocks.free = 900
+    assert meter.sample() is None
     blocks.now += 0.079
-    assert meter.used() == 800
+    assert meter.sample() is None
     blocks.now += 0.002
-    assert meter.used() == 1100
+    assert meter.sample() == 100
 
     begin, asked = blocks.now, blocks.asked
     for _ in range(10_000):
         blocks.now += 0.000_5
-        meter.used()
+        meter.sample()
     share = (blocks.asked - asked) * blocks.seconds / (blocks.now - begin)
     assert 0.04 < share <= 1 / 20
-
-
-def test_a_refresh_reads_nothing() -> None:
-    """What can be fresh is fresh at each reading."""
-    blocks = Heap()
-    blocks.meter(SyntheticSampler()).refresh()
-    assert blocks.asked == 0
 
 
 def test_without_such_a_library_nothing_is_subtracted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The working set is then what is held."""
     monkeypatch.setattr(heap, "free_heap_bytes", lambda: None)
-    assert LiveMeter(SyntheticSampler(1000)).used() == 1000
+    assert LiveMeter(SyntheticSampler(1000)).sample() == 1000
 
 
 @pytest.mark.parametrize("error", [OSError, AttributeError, TypeError])
@@ -118,9 +106,9 @@ meter = LiveMeter(sampler, timer=lambda: 0.0)
 growth, kept = [], []
 resident = sampler.working_set()
 for _ in range(6):
-    before = meter.used()
+    before = meter.sample()
     block = b"x" * (30 * 2**20)
-    growth.append((meter.used() - before) / 2**20)
+    growth.append((meter.sample() - before) / 2**20)
     del block
     kept.append((sampler.working_set() - resident) / 2**20)
 print(json.dumps([growth, kept]))
