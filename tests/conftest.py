@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from asyncmem.limits import LimitFinder
 
@@ -106,6 +107,18 @@ class FakeSystem:
         """A finder on this system, without rlimits unless they are given."""
         settings.setdefault("getrlimit", lambda _which: (-1, -1))
         return LimitFinder(proc_root=self.proc, fs_root=self.fs, **settings)
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_loop() -> Iterator[None]:
+    """A blocking call of ours on an event loop's thread raises `blockbuster.BlockingError`.
+
+    Files of ``/proc`` and of cgroups are no disk: the kernel answers from memory, in microseconds.
+    """
+    with blockbuster_ctx(["asyncmem", "asyncmem_services"]) as guard:
+        guard.functions["os.read"].can_block_in("asyncmem/sampling/_files.py", {"read_once"})
+        guard.functions["os.stat"].can_block_in("asyncmem/sampling/hierarchy.py", {"_locate"})
+        yield
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from outside.
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from asyncmem.sampling._files import read_once
 from asyncmem.sampling.cgroup import Cgroup, CgroupParts, CgroupV1, CgroupV2
 from asyncmem.sampling.heap import LiveMeter
 from asyncmem.sampling.linux import LinuxSampler
@@ -71,6 +70,6 @@ def default_machine(proc_root: str = "/proc") -> MachineSampler:
 
 def _readable(proc_root: str, name: str) -> bool:
     try:
-        return bool(Path(proc_root, name).read_bytes())
+        return bool(read_once(f"{proc_root}/{name}"))
     except OSError:
         return False

@@ -280,7 +280,7 @@ async def test_log_lines_carry_the_permit() -> None:
     }
 
 
-async def test_a_runtime_runs_once() -> None:
+def test_a_runtime_runs_once() -> None:
     """A second start says to make a new one; stopping twice does no harm."""
     runtime, _ = synthetic()
     with runtime, pytest.raises(RuntimeError, match="make a new one"):

@@ -8,6 +8,7 @@ much memory there is.
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Mapping
 from typing import Final
 
@@ -113,7 +114,9 @@ def _own_error(request: web.Request, error: Exception) -> web.Response:
         case ServiceClosedError():
             return error_response(_WORDS[RejectionReason.CLOSED], status=503, headers=retry_headers(1.0))
         case _:
-            _log.error("embedding.request_failed", method=request.method, path=request.path, exc_info=error)
+            # As text and not exc_info: a pretty renderer would print all local values, people's texts among them.
+            text = "".join(traceback.format_exception(error)).rstrip()
+            _log.error("embedding.request_failed", method=request.method, path=request.path, exception=text)
             return error_response("the service failed to answer this request; its log says why", status=500)
 
 
