@@ -25,12 +25,15 @@ def get_runtime() -> MemoryRuntime:
         LimitDiscoveryError: No limit could be read.
     """
     runtime = current_runtime.get()
-    if runtime is not None:
+    if runtime is not None and runtime.is_running:
         return runtime
     with _making_default:
-        if not running_runtimes:
-            MemoryRuntime().start()
-        return running_runtimes[-1]
+        running = tuple(running_runtimes)  # another thread may stop one meanwhile
+        if running:
+            return running[-1]
+        made = MemoryRuntime()
+        made.start()
+        return made
 
 
 def memory_guard(

@@ -20,8 +20,12 @@ __all__ = ["LoopWakeup", "ThreadWakeup", "Wakeup", "loop_runs_here"]
 class Wakeup(Protocol):
     """A signal that is given once."""
 
-    def notify(self) -> None:
-        """Wake the waiter; may be called from any thread, and again without effect."""
+    def notify(self) -> bool:
+        """Wake the waiter; may be called from any thread, and again without effect.
+
+        Returns:
+            False where its event loop is gone, so that it will never run.
+        """
         ...
 
 
@@ -37,7 +41,7 @@ class LoopWakeup:
         schedule: Callable[..., Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # type: ignore[attr-defined]
         self._schedule = schedule
 
-    def notify(self) -> None:
+    def notify(self) -> bool:
         """Wake the waiter; from another thread through its loop."""
         try:
             if threading.get_ident() == self._thread:
@@ -46,7 +50,8 @@ class LoopWakeup:
                 self._schedule(self._event.set)
         except RuntimeError:
             # asyncio: «Event loop is closed»; trio: RunFinishedError. The waiter went with its loop.
-            return
+            return False
+        return True
 
     async def wait(self) -> None:
         """Wait until it is given."""
@@ -61,9 +66,10 @@ class ThreadWakeup:
     def __init__(self) -> None:
         self._event = threading.Event()
 
-    def notify(self) -> None:
+    def notify(self) -> bool:
         """Wake the waiter."""
         self._event.set()
+        return True
 
     def wait(self, timeout: float | None) -> bool:
         """Block until it is given, or for `timeout` seconds; returns whether it was given."""
@@ -74,6 +80,7 @@ def loop_runs_here() -> bool:
     """Whether an event loop runs in this thread, so that blocking the thread would stop it."""
     try:
         current_token()
-    except anyio.NoEventLoopError:
+    except RuntimeError:
+        # anyio's NoEventLoopError; or, in a worker thread that inherited a loop's context, the backend's own.
         return False
     return True

@@ -6,6 +6,7 @@ through `middleware`; module-level conveniences find it through `_current`.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -137,8 +138,8 @@ class MemoryRuntime:
             RuntimeError: It was started before; make a new one.
             OSError: The process or the machine cannot be read; it then counts as stopped.
         """
-        if self._started:
-            raise RuntimeError("this MemoryRuntime was started before; make a new one for each run")
+        if self._started or self._stopped:
+            raise RuntimeError("this MemoryRuntime was started or stopped before; make a new one for each run")
         self._started = True
         running_runtimes.append(self)
         try:
@@ -147,19 +148,23 @@ class MemoryRuntime:
             if self.config.monitoring:
                 self.admission.on_first = self._watcher.wake
                 self._watcher.start()
-            if self._stopped:  # while this thread was still starting it
-                self._watcher.stop()
+            if not self.is_running:  # stopped while this thread was starting it
+                self.stop()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """End the background thread and refuse all further work; blocks for milliseconds. May be called again."""
-        self._stopped = True
-        self.admission.close()
+        self._retire()
         self._watcher.stop()
-        if self in running_runtimes:
+
+    def _retire(self) -> None:
+        """Be found no more, and admit nothing; without a wait."""
+        self._stopped = True
+        with contextlib.suppress(ValueError):  # it was never started, or has been stopped
             running_runtimes.remove(self)
+        self.admission.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -197,14 +202,17 @@ class MemoryRuntime:
     ) -> None:
         assert self._tasks is not None
         current_runtime.set(self._outer)
-        self.admission.close()
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.stop)
-            await self.alerts.drain(_DRAIN_SECONDS)
-        self.alerts.close_streams()
-        self._tasks.cancel_scope.cancel()
-        # The block's own error is not the tasks' business: handed to them it would come back inside a group.
-        await self._tasks.__aexit__(None, None, None)
+        self._retire()  # first, and without a wait: what follows can be cancelled from outside
+        try:
+            with anyio.CancelScope(shield=True):
+                # A limiter of its own: work may hold all of the loop's threads.
+                await anyio.to_thread.run_sync(self._watcher.stop, limiter=anyio.CapacityLimiter(1))
+                await self.alerts.drain(_DRAIN_SECONDS)
+        finally:
+            self.alerts.close_streams()
+            self._tasks.cancel_scope.cancel()
+            # The block's own error is not the tasks' business: handed to them it would come back inside a group.
+            await self._tasks.__aexit__(None, None, None)
 
     # -- use ----------------------------------------------------------------------------------------------------------
 
@@ -236,7 +244,8 @@ class MemoryRuntime:
             if self.limits.refresh():
                 self.admission.adopt_bounds()
                 self._announce_limit(before, self.limits.binding())
-            self.alerts.check_thresholds(self.monitor.capture_snapshot())
+            snapshot = self.monitor.capture_snapshot()
+        self.alerts.check_thresholds(snapshot)  # outside the lock: handlers may be called in there
 
     def statistics(self) -> RuntimeStatistics:
         """What all parts hold and have done."""

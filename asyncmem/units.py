@@ -7,8 +7,9 @@ powers of 1000, as in Kubernetes and dask. ``"80%"`` is a share of something tha
 from __future__ import annotations
 
 import math
+import operator
 import re
-from typing import Final
+from typing import Final, SupportsIndex
 
 from asyncmem.errors import ConfigError
 
@@ -47,7 +48,7 @@ def is_share(value: int | str) -> bool:
     return isinstance(value, str) and value.strip().endswith("%")
 
 
-def parse_bytes(value: int | str, *, of: int | None = None) -> int:
+def parse_bytes(value: SupportsIndex | str, *, of: int | None = None) -> int:
     """Read a number of bytes as a person writes it.
 
     Args:
@@ -60,12 +61,22 @@ def parse_bytes(value: int | str, *, of: int | None = None) -> int:
     Raises:
         ConfigError: Not a quantity, negative, without end, or a share of nothing.
     """
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    return _parse_text(value, of) if isinstance(value, str) else _checked_number(value)
+
+
+def _checked_number(value: SupportsIndex) -> int:
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # numpy's integers are welcome
+    except TypeError:
+        number = None
+    if number is None:
         raise ConfigError(f"{value!r} is no number of bytes; expected {_FORM}")
-    if isinstance(value, int):
-        if not 0 <= value <= _LARGEST:
-            raise ConfigError(f"{value} is out of range for a number of bytes; expected 0 to 2**63 - 1")
-        return value
+    if not 0 <= number <= _LARGEST:
+        raise ConfigError(f"{value} is out of range for a number of bytes; expected 0 to 2**63 - 1")
+    return number
+
+
+def _parse_text(value: str, of: int | None) -> int:
     match = _QUANTITY.fullmatch(value)
     if match is None:
         raise ConfigError(f"{value!r} is no number of bytes; expected {_FORM}")

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 import msgspec
+import structlog
 
 from asyncmem._wakeup import LoopWakeup, ThreadWakeup
 from asyncmem.admission.attribution import PeakAttribution
 from asyncmem.admission.costs import TaskClassCost, WindowedCostModel
-from asyncmem.admission.gate import Gate, notify, refuse_to_block
+from asyncmem.admission.gate import Gate, refuse_to_block
 from asyncmem.admission.headroom import Headroom
 from asyncmem.admission.permit import Permit
 from asyncmem.admission.queue import FairQueue
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from asyncmem.limits import Bound
 
 __all__ = ["AdmissionController", "AdmissionStatistics", "check_deadline"]
+
+_log = structlog.get_logger("asyncmem")
 
 _SAMPLE_SECONDS: Final = 0.001
 """A task that ends reads memory only if nobody did for so long."""
@@ -134,9 +137,12 @@ class AdmissionController:
         """
         if priority.__class__ is not Priority:
             priority = checked_priority(priority)
-        nbytes = self._size(task_class, cost)
-        if not self._gate.enter(nbytes, sure=cost is not None):
-            return None
+        declared = None if cost is None else parse_bytes(cost)
+        gate = self._gate
+        with gate.lock:
+            nbytes = self._learned(task_class) if declared is None else self._declared(task_class, declared)
+            if not gate.charge(nbytes, declared=declared is not None):
+                return None
         return self._permit(task_class, nbytes, priority)
 
     def acquire_nowait(
@@ -229,7 +235,7 @@ class AdmissionController:
         gate = self._gate
         with gate.lock:
             self._headroom.refresh()
-            self._headroom.observe(idle=gate.in_flight == 0)
+            self._headroom.observe(gate.reserved)
             self._read_own()
         gate.admit_waiting()
         return gate.in_flight > 0 or len(gate.queue) > 0
@@ -261,25 +267,29 @@ class AdmissionController:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _size(self, task_class: str, cost: int | str | None) -> int:
-        """Bytes to charge; refuses what can never be admitted."""
-        if cost is None:
-            return self._estimate(task_class)
-        most = self._headroom.most()
-        nbytes = parse_bytes(cost)
+    def _declared(self, task_class: str, nbytes: int) -> int:
+        """Bytes to charge for a declared cost; refuses what can never be admitted. Under the gate's lock."""
         if self._operation_limit is not None and nbytes > self._operation_limit:
-            raise self._refusals.too_large(task_class, nbytes, min(most, self._operation_limit))
-        if nbytes > most and self._headroom.can_never_fit(nbytes):
-            raise self._refusals.too_large(task_class, nbytes, most)
-        return nbytes if nbytes <= most else max(most, 1)
+            raise self._refusals.too_large(task_class, nbytes, min(self._headroom.most(), self._operation_limit))
+        charged = self._at_most_all(nbytes)
+        if charged < nbytes and self._headroom.can_never_fit(nbytes):
+            raise self._refusals.too_large(task_class, nbytes, self._headroom.most())
+        return charged
 
-    def _estimate(self, task_class: str) -> int:
-        """Bytes to charge where nothing was declared; what is larger than all there is runs alone, by taking all."""
-        most = self._headroom.most()
-        nbytes = self._costs.estimate(task_class, most)
+    def _learned(self, task_class: str) -> int:
+        """Bytes to charge where nothing was declared. Under the gate's lock."""
+        nbytes = self._costs.estimate(task_class, self._headroom.most())
         if self._operation_limit is not None and nbytes > self._operation_limit:
             nbytes = self._operation_limit
-        return nbytes if nbytes <= most else max(most, 1)
+        return self._at_most_all(nbytes)
+
+    def _at_most_all(self, nbytes: int) -> int:
+        """What is larger than all there is runs alone, by taking all there is; nothing is free of charge."""
+        most = self._headroom.most()
+        if nbytes > most and not self._gate.in_flight:
+            self._headroom.observe(0)
+            most = self._headroom.most()
+        return max(1, min(nbytes, most))
 
     def _queue_up(
         self,
@@ -291,13 +301,12 @@ class AdmissionController:
     ) -> tuple[Waiter, float, RejectionReason]:
         """Join the queue; returns the waiter, how long it may wait, and why it was refused if it waits longer."""
         timeout, reason = self._queue_timeout, RejectionReason.MEMORY
-        nbytes = self._size(task_class, cost)
         if deadline is not None and deadline <= timeout:
             timeout, reason = deadline, RejectionReason.DEADLINE
-        estimate = partial(self._estimate, task_class) if cost is None else None
-        waiter = Waiter(nbytes, checked_priority(priority), sure=cost is not None, estimate=estimate)
+        price = partial(self._learned, task_class) if cost is None else partial(self._at_most_all, parse_bytes(cost))
+        waiter = Waiter(0, checked_priority(priority), declared=cost is not None, price=price)
         if not self._gate.enter_or_queue(waiter, wakeup, self._max_queue):
-            raise self._refusals.queue_full(task_class, nbytes)
+            raise self._refusals.queue_full(task_class, waiter.nbytes)
         return waiter, timeout, reason
 
     def _permit(self, task_class: str, nbytes: int, priority: Priority) -> Permit:
@@ -310,31 +319,35 @@ class AdmissionController:
         return Permit(self, task_class, nbytes, priority, self._clock.monotonic(), self._attribution.begin())
 
     def end(self, permit: Permit, *, learn: bool) -> None:
-        """Take back what a permit holds; `Permit.record` and `Permit.drop` call it."""
+        """Take back what a permit holds; `Permit.record` and `Permit.drop` call it. Never waits."""
+        self._gate.lock.run(partial(self._take_back, permit, learn=learn))
+
+    def _take_back(self, permit: Permit, *, learn: bool) -> Callable[[], None]:
         gate = self._gate
         admitted: list[Waiter] = []
-        try:
-            with gate.lock:
-                if not permit.is_open:
-                    return
-                permit.is_open = False
-                try:
-                    self._settle(permit, learn=learn)
-                finally:
-                    admitted = gate.give_back(permit.reserved)
-        finally:
-            notify(admitted)
+        if permit.is_open:
+            permit.is_open = False
+            if learn:
+                self._observe(permit)
+            gate.reserved -= permit.reserved
+            gate.in_flight -= 1
+            if not gate.in_flight:
+                # The moment between two tasks, if there is one, shows what is used without any.
+                self._read_own()
+                self._attribution.idle()
+            gate.admit(admitted)
+        return partial(gate.notify, admitted)
 
-    def _settle(self, permit: Permit, *, learn: bool) -> None:
-        """See what the work has used; under the gate's lock, before those that wait are priced anew."""
+    def _observe(self, permit: Permit) -> None:
+        """Learn what the work has used; before those that wait are priced anew."""
         now = self._clock.monotonic()
         if now - self._sampled_at > _SAMPLE_SECONDS:
             self._read_own()
-        if learn:
+        try:
             self._costs.observe(permit.task_class, self._attribution.peak(permit.begun, permit.reserved))
-            self._refusals.observe(now - permit.admitted_at)
-        if self._gate.in_flight == 1:
-            self._attribution.idle()
+        except Exception:  # noqa: BLE001 - a cost model of the user's; what it does wrong may keep no bytes
+            _log.exception("cost_model_failed", task_class=permit.task_class)
+        self._refusals.observe(now - permit.admitted_at)
 
     def _read_own(self) -> None:
         """Sample this process; under the gate's lock."""
@@ -348,13 +361,13 @@ class AdmissionController:
         self._sampled_at = self._clock.monotonic()
 
 
-def check_deadline(deadline: float) -> None:
+def check_deadline(deadline: object) -> None:
     """Refuse a deadline that is none.
 
     Raises:
         ConfigError: Not a number of seconds from now.
     """
-    if not 0 < deadline <= _FOREVER:
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline <= _FOREVER:
         raise ConfigError(
             f"deadline: got {deadline!r}; expected seconds from now, more than 0 and at most {_FOREVER:.0f}"
         )

@@ -10,6 +10,7 @@ age, and persistence.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -19,10 +20,7 @@ from asyncmem.stats import CountWindowMaximum
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OTHER", "CostModel", "TaskClassCost", "WindowedCostModel"]
-
-OTHER: Final = "(other)"
-"""The class that all share once there are too many to learn one by one."""
+__all__ = ["CostModel", "TaskClassCost", "WindowedCostModel"]
 
 
 class TaskClassCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +35,7 @@ class TaskClassCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CostModel(Protocol):
-    """Learns costs. Called under the gate's lock or with stale reads that do no harm; must be quick."""
+    """Learns costs. Called under the gate's lock; must be quick."""
 
     def estimate(self, task_class: str, most: int) -> int:
         """Bytes to reserve for a task of the class.
@@ -84,20 +82,20 @@ class WindowedCostModel:
 
     Args:
         window: Tasks that are remembered per class; an outlier is forgotten after as many.
-        max_classes: Classes that are learned one by one; what comes later is pooled under `OTHER`, so that names that
-            come from outside cannot fill the memory.
+        max_classes: Classes that are remembered; then the one that was not seen for longest is forgotten, so that names
+            that come from outside cannot fill the memory.
     """
 
     __slots__ = ("_classes", "_max_classes", "_window")
 
     def __init__(self, *, window: int = 256, max_classes: int = 1000) -> None:
-        self._classes: dict[str, _Class] = {}
+        self._classes: OrderedDict[str, _Class] = OrderedDict()
         self._window = window
         self._max_classes = max_classes
 
     def estimate(self, task_class: str, most: int) -> int:
         """The learned cost; a quarter of `most` while nothing is known."""
-        known = self._classes.get(task_class) or self._classes.get(OTHER)
+        known = self._classes.get(task_class)
         if known is None or known.cost is None:
             return max(_FLOOR, most // _UNKNOWN_SHARE)
         return known.cost
@@ -107,8 +105,10 @@ class WindowedCostModel:
         known = self._classes.get(task_class)
         if known is None:
             if len(self._classes) >= self._max_classes:
-                task_class = OTHER
-            known = self._classes.setdefault(task_class, _Class(self._window))
+                self._classes.popitem(last=False)
+            known = self._classes[task_class] = _Class(self._window)
+        else:
+            self._classes.move_to_end(task_class)
         known.samples += 1
         known.peak = int(known.window.add(peak))
         margin = _FIRST_MARGIN if known.samples < _FIRST_SAMPLES else _MARGIN

@@ -2,19 +2,20 @@
 
 `MemorySemaphore` and `AdmissionController` are two faces of this gate; they differ in where the room comes from: a
 fixed number there, the memory that is really free here. The lock is a plain one, held for microseconds and never over
-an await, because threads and synchronous callers come here too.
+an await, because threads and synchronous callers come here too. Giving back never waits for it (`locking` says why).
 
 Not here: what a task costs (`costs`), how much room there is (`headroom`), who is next (`queue`).
 """
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from asyncmem._wakeup import LoopWakeup, ThreadWakeup, loop_runs_here
+from asyncmem.admission.locking import DeferringLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from asyncmem.admission.queue import WaitQueue
     from asyncmem.admission.waiter import Waiter
 
-__all__ = ["Gate", "Room", "notify", "refuse_to_block"]
+__all__ = ["Gate", "Room", "refuse_to_block"]
 
 
 class Room(Protocol):
@@ -41,12 +42,12 @@ class Room(Protocol):
         """Bytes that could be promised if nothing were in flight."""
         ...
 
-    def may_run_alone(self, nbytes: int, *, sure: bool) -> bool:
+    def may_run_alone(self, nbytes: int, *, declared: bool) -> bool:
         """Whether work that does not fit may run all the same while nothing is in flight.
 
         Args:
             nbytes: Bytes it would be charged.
-            sure: The bytes were declared, so that the work really needs them.
+            declared: The bytes were declared and not guessed, so that the work really needs them.
         """
         ...
 
@@ -62,7 +63,7 @@ class Gate:
     __slots__ = ("_closing", "admitted", "in_flight", "lock", "probes", "queue", "reserved", "room")
 
     def __init__(self, room: Room, queue: WaitQueue) -> None:
-        self.lock = threading.Lock()
+        self.lock = DeferringLock()
         self.room = room
         self.queue = queue
         self._closing: Callable[[], BaseException] | None = None
@@ -75,18 +76,29 @@ class Gate:
         self.probes = 0
         """How often work that did not fit ran alone."""
 
-    def enter(self, nbytes: int, *, sure: bool) -> bool:
-        """Promise `nbytes` now, or say that it cannot be; never overtakes one that waits.
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody is admitted any more."""
+        return self._closing is not None
+
+    def charge(self, nbytes: int, *, declared: bool) -> bool:
+        """Promise `nbytes` now, or say that it cannot be; never overtakes one that waits. Under the lock.
 
         Raises:
             BaseException: What `close` was given.
         """
-        with self.lock:
-            if self._closing is not None:
-                raise self._closing()
-            if self.queue:
+        if self._closing is not None:
+            raise self._closing()
+        if self.queue:
+            return False
+        if nbytes > self.room.free(self.reserved, nbytes):
+            if self.in_flight or not self.room.may_run_alone(nbytes, declared=declared):
                 return False
-            return self._charge(nbytes, sure=sure)
+            self.probes += 1
+        self.reserved += nbytes
+        self.in_flight += 1
+        self.admitted += 1
+        return True
 
     def enter_or_queue(self, waiter: Waiter, wakeup: type[LoopWakeup | ThreadWakeup], max_waiters: int | None) -> bool:
         """Promise the waiter its bytes, or queue it.
@@ -95,40 +107,42 @@ class Gate:
             Whether it was admitted or queued; False where the queue is full.
 
         Raises:
-            BaseException: What `close` was given.
+            BaseException: What `close` was given, or what a part of the room raised; then nothing is held.
         """
-        with self.lock:
-            if self._closing is not None:
-                raise self._closing()
-            if not self.queue and self._charge(waiter.nbytes, sure=waiter.sure):
-                waiter.admitted = True
-                return True
-            if max_waiters is not None and len(self.queue) >= max_waiters:
-                return False
-            waiter.wakeup = wakeup()
-            self.queue.add(waiter)
-            admitted = self._admit() if len(self.queue) > 1 else ()
-        notify(admitted)
+        admitted: list[Waiter] = []
+        try:
+            with self.lock:
+                if self.charge(waiter.size(), declared=waiter.declared):
+                    waiter.admitted = True
+                    return True
+                if max_waiters is not None and len(self.queue) >= max_waiters:
+                    return False
+                waiter.wakeup = wakeup()
+                self.queue.add(waiter)
+                waiter.queued = True
+                if len(self.queue) > 1:
+                    self.admit(admitted)
+        except BaseException:
+            self._withdraw(waiter)
+            raise
+        finally:
+            self.notify(admitted)
         return True
 
     def leave(self, nbytes: int) -> None:
-        """Give back what `enter` promised, and admit those that now fit."""
-        with self.lock:
-            admitted = self.give_back(nbytes)
-        notify(admitted)
-
-    def give_back(self, nbytes: int) -> list[Waiter]:
-        """`leave` for one that holds the lock already; what it returns is to be notified after the lock."""
-        self.reserved -= nbytes
-        self.in_flight -= 1
-        return self._admit() if self.queue else []
+        """Give back what was promised, and admit those that now fit. Never waits."""
+        self.lock.run(partial(self._leave, nbytes))
 
     def admit_waiting(self) -> None:
         """Admit those that fit; to be called when the room has grown by itself."""
-        if self.queue:
+        if not self.queue:
+            return
+        admitted: list[Waiter] = []
+        try:
             with self.lock:
-                admitted = self._admit()
-            notify(admitted)
+                self.admit(admitted)
+        finally:
+            self.notify(admitted)
 
     def close(self, error: Callable[[], BaseException]) -> None:
         """Admit nobody from now on: all that wait, and all that come, raise an `error` of their own."""
@@ -137,13 +151,11 @@ class Gate:
             waiters = list(self.queue)
             for waiter in waiters:
                 self.queue.remove(waiter)
+                waiter.queued = False
                 waiter.error = error()
-        notify(waiters)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nobody is admitted any more."""
-        return self._closing is not None
+        for waiter in waiters:
+            if waiter.wakeup is not None:
+                waiter.wakeup.notify()
 
     async def wait(self, waiter: Waiter, seconds: float | None) -> bool:
         """Wait in the event loop until a queued waiter is admitted; returns whether it was, within `seconds`.
@@ -159,8 +171,7 @@ class Gate:
                 with anyio.move_on_after(seconds):
                     await waiter.wakeup.wait()
         except BaseException:
-            if not self._abandon(waiter):
-                self.leave(waiter.nbytes)
+            self._withdraw(waiter)
             raise
         return self._outcome(waiter)
 
@@ -170,77 +181,94 @@ class Gate:
         try:
             waiter.wakeup.wait(seconds)
         except BaseException:  # KeyboardInterrupt
-            if not self._abandon(waiter):
-                self.leave(waiter.nbytes)
+            self._withdraw(waiter)
             raise
         return self._outcome(waiter)
 
-    def _outcome(self, waiter: Waiter) -> bool:
-        if not waiter.admitted and waiter.error is None:
-            self._abandon(waiter)
-        if waiter.error is not None:
-            raise waiter.error
-        return waiter.admitted
+    def admit(self, admitted: list[Waiter]) -> None:
+        """Admit from the queue while the next one fits, into `admitted`, which is to be notified. Under the lock.
 
-    def _abandon(self, waiter: Waiter) -> bool:
-        """Take a waiter out of the queue; returns False where it had been admitted meanwhile."""
-        with self.lock:
-            if waiter.admitted:
-                return False
-            if waiter.error is not None:
-                return True
-            first = self.queue.first()
-            # One that can never be served blocks nobody: then it may have been any other that did.
-            blocked_others = first is waiter or (first is not None and first.nbytes > self.room.most())
-            self.queue.remove(waiter)
-            admitted = self._admit() if blocked_others else ()
-        notify(admitted)
-        return True
-
-    def _charge(self, nbytes: int, *, sure: bool) -> bool:
-        if nbytes > self.room.free(self.reserved, nbytes):
-            if self.in_flight or not self.room.may_run_alone(nbytes, sure=sure):
-                return False
-            self.probes += 1
-        self.reserved += nbytes
-        self.in_flight += 1
-        self.admitted += 1
-        return True
-
-    def _admit(self) -> list[Waiter]:
-        """Admit from the queue while the next one fits; the memory is read once for all of them."""
-        admitted: list[Waiter] = []
+        The memory is read once for all of them.
+        """
         first = self.queue.first()
         if first is None:
-            return admitted
+            return
         free, most = self.room.free(self.reserved, first.size()), self.room.most()
         while (waiter := self.queue.next(free, most)) is not None:
             free -= waiter.nbytes
-            self.reserved += waiter.nbytes
-            self._pass(waiter, admitted)
-        if not self.in_flight:
-            # Nothing runs, so nothing will ever be given back: the first that may run alone goes through.
-            for waiter in self.queue:
-                if self.room.may_run_alone(waiter.nbytes, sure=waiter.sure):
-                    self.probes += 1
-                    self.reserved += waiter.nbytes
-                    self._pass(waiter, admitted)
-                    break
-        return admitted
+            self._grant(waiter, admitted)
+        if self.in_flight:
+            return
+        # Nothing runs, so nothing will ever be given back: the first that may run alone goes through.
+        for waiter in self.queue:
+            if self.room.may_run_alone(waiter.size(), declared=waiter.declared):
+                self.probes += 1
+                self._grant(waiter, admitted)
+                return
 
-    def _pass(self, waiter: Waiter, admitted: list[Waiter]) -> None:
+    def notify(self, waiters: Iterable[Waiter]) -> None:
+        """Wake those that were admitted; outside the lock, for a wakeup may cross into another loop.
+
+        One whose loop is gone will never run: what it was promised comes back.
+        """
+        for waiter in waiters:
+            if waiter.wakeup is not None and not waiter.wakeup.notify():
+                self.leave(waiter.nbytes)
+
+    def _grant(self, waiter: Waiter, admitted: list[Waiter]) -> None:
         self.queue.remove(waiter)
+        waiter.queued = False
+        self.reserved += waiter.nbytes
         self.in_flight += 1
         self.admitted += 1
         waiter.admitted = True
         admitted.append(waiter)
 
+    def _outcome(self, waiter: Waiter) -> bool:
+        if waiter.queued:
+            with self.lock:
+                afterwards = self._remove(waiter)
+            afterwards()
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.admitted
 
-def notify(waiters: Iterable[Waiter]) -> None:
-    """Wake those that were admitted; outside the lock, for a wakeup may cross into another loop."""
-    for waiter in waiters:
-        if waiter.wakeup is not None:
-            waiter.wakeup.notify()
+    def _withdraw(self, waiter: Waiter) -> None:
+        """Leave nothing of a waiter behind, whether it stands in the queue or was admitted meanwhile. Never waits."""
+        self.lock.run(partial(self._undo, waiter))
+
+    def _leave(self, nbytes: int) -> Callable[[], None]:
+        self.reserved -= nbytes
+        self.in_flight -= 1
+        return self._admit_afterwards()
+
+    def _undo(self, waiter: Waiter) -> Callable[[], None]:
+        if waiter.admitted:
+            waiter.admitted = False
+            return self._leave(waiter.nbytes)
+        return self._remove(waiter)
+
+    def _remove(self, waiter: Waiter) -> Callable[[], None]:
+        """Take a waiter out of the queue, if it is still there."""
+        if not waiter.queued:
+            return _nothing
+        first = self.queue.first()
+        # One that can never be served blocks nobody: then it may have been any other that did.
+        blocked_others = first is waiter or (first is not None and first.nbytes > self.room.most())
+        self.queue.remove(waiter)
+        waiter.queued = False
+        return self._admit_afterwards() if blocked_others else _nothing
+
+    def _admit_afterwards(self) -> Callable[[], None]:
+        """Admit those that fit; returns what wakes them once the lock is free."""
+        admitted: list[Waiter] = []
+        if self.queue:
+            self.admit(admitted)
+        return partial(self.notify, admitted)
+
+
+def _nothing() -> None:
+    """What is left to do after a section that changed nothing for others."""
 
 
 def refuse_to_block() -> None:

@@ -4,21 +4,20 @@ For each bound i with limit Lᵢ and guard band Gᵢ the capacity is Cᵢ = Lᵢ
 
     Eᵢ = P + max(Bᵢ, Xᵢ)
 
-with P the bytes promised, Bᵢ the floor, which is what is used while nothing is in flight, and Xᵢ what is used beyond
-all promises: the largest Uᵢ − P of the last tenth of a second, Uᵢ being the bytes used. P covers memory that appears
-only after the decision; X covers leaks, neighbours, and work that takes more than it reserved, and makes E never less
-than U. Headroom is the least of Cᵢ − Eᵢ. Memory is read here, at the moment of decision, so it is never stale.
+with P the bytes promised, Bᵢ the floor, and Xᵢ what is used beyond all promises: the largest Uᵢ − P of the last tenth
+of a second, Uᵢ being the bytes used. P covers memory that appears only after the decision; X covers leaks, neighbours,
+and work that takes more than it reserved, and makes E never less than U. Headroom is the least of Cᵢ − Eᵢ. Memory is
+read here, at the moment of decision, so it is never stale.
 
-The floor follows at once while nothing is in flight. Under load that never pauses it is the least that was used in the
-last ten seconds, which is too much rather than too little, as it contains a part of what is promised too. While work
-in flight has not yet taken all that it reserved, a neighbour's growth hides behind the difference for as long.
+The floor is what was used when nothing was in flight, or anything less that was seen since: it contains no promise, so
+that Cᵢ − Bᵢ is what one piece of work can be given at most. While work in flight has not yet taken all that it
+reserved, a neighbour's growth hides behind the difference, until something is taken or nothing is in flight.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from asyncmem.stats import TimeWindowMinimum
 from asyncmem.units import MIB, parse_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Headroom", "guard_band"]
 
-_FLOOR_SECONDS: Final = 10.0
 _EXCESS_SECONDS: Final = 0.1
 _GUARD_SHARE: Final = 20
 _GUARD_LEAST: Final = 64 * MIB
@@ -57,27 +55,27 @@ def guard_band(limit: int, configured: int | str | None = None) -> int:
 class _Gauge:
     """One bound, its capacity and its floor."""
 
-    __slots__ = ("_excess", "_excess_at", "bound", "capacity", "floor", "window")
+    __slots__ = ("_excess", "_excess_at", "bound", "capacity", "floor")
 
     def __init__(self, bound: Bound, guard: int, now: float) -> None:
         self.bound = bound
         self.capacity = bound.limit - guard
-        self.window = TimeWindowMinimum(_FLOOR_SECONDS)
         self.settle(now, bound.meter.used())
 
     def settle(self, now: float, used: int) -> None:
         """Nothing is in flight: what is used now is the floor."""
         self.floor = self._excess = used
         self._excess_at = now
-        self.window.restart(now, used)
 
     def take_over(self, old: _Gauge) -> None:
         """The bound is the same, with another limit: keep what is known of it."""
-        self.floor, self.window = old.floor, old.window
+        self.floor = old.floor
         self._excess, self._excess_at = old._excess, old._excess_at
 
-    def base(self, now: float, excess: int) -> int:
-        """Bytes that no promise covers, given what is used beyond the promises now."""
+    def base(self, now: float, used: int, reserved: int) -> int:
+        """Bytes that no promise covers."""
+        self.floor = min(self.floor, used)
+        excess = used - reserved
         if excess >= self._excess or now - self._excess_at > _EXCESS_SECONDS:
             self._excess = excess
             self._excess_at = now
@@ -136,7 +134,7 @@ class Headroom:
                     gauge.settle(now, used)
                 room = gauge.capacity - used
             else:
-                room = gauge.capacity - reserved - gauge.base(now, used - reserved)
+                room = gauge.capacity - reserved - gauge.base(now, used, reserved)
             if free is None or room < free:
                 free = room
         assert free is not None, "there is always a bound"
@@ -150,15 +148,9 @@ class Headroom:
         for gauge in self._gauges:
             gauge.bound.meter.refresh()
 
-    def observe(self, *, idle: bool) -> None:
-        """Take in a sample of what is used; `idle` while nothing is in flight."""
-        now = self._clock.monotonic()
-        for gauge in self._gauges:
-            used = gauge.bound.meter.used()
-            if idle:
-                gauge.settle(now, used)
-            else:
-                gauge.floor = int(gauge.window.add(now, used))
+    def observe(self, reserved: int) -> None:
+        """Take in a sample of what is used beside so many promised bytes."""
+        self._read(reserved)
 
     def most(self) -> int:
         """Bytes that could be promised if nothing were in flight."""
@@ -168,12 +160,12 @@ class Headroom:
         """Bytes below the guard band, of the bound that has the fewest."""
         return min(gauge.capacity for gauge in self._gauges)
 
-    def may_run_alone(self, nbytes: int, *, sure: bool) -> bool:
+    def may_run_alone(self, nbytes: int, *, declared: bool) -> bool:
         """Work whose cost is only a guess may always try; what was declared must not run into a limit that kills."""
-        return not sure or all(
+        return not declared or all(
             gauge.floor + nbytes <= gauge.bound.limit for gauge in self._gauges if gauge.bound.enforced
         )
 
     def can_never_fit(self, nbytes: int) -> bool:
         """Whether a declared cost is beyond what there is even with nothing in flight, alone and in the guard band."""
-        return nbytes > self.most() and not self.may_run_alone(nbytes, sure=True)
+        return nbytes > self.most() and not self.may_run_alone(nbytes, declared=True)

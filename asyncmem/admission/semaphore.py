@@ -32,8 +32,6 @@ class SemaphoreStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes there are."""
     reserved: int
     """Bytes taken; more than `capacity` for a while after it was made smaller."""
-    in_flight: int
-    """Holders that have not released yet."""
     waiting: int
     """Waiters in the queue."""
 
@@ -79,7 +77,7 @@ class MemorySemaphore:
             MemoryLimitExceeded: They are more than the capacity.
             ConfigError: `nbytes` is no number of bytes.
         """
-        if not self._gate.enter(self._checked(nbytes), sure=True):
+        if not self._try(self._checked(nbytes)):
             raise anyio.WouldBlock
 
     async def acquire(self, nbytes: int | str, *, priority: Priority = Priority.NORMAL) -> None:
@@ -105,7 +103,7 @@ class MemorySemaphore:
             RuntimeError: It would have to wait on the thread of an event loop.
         """
         amount = self._checked(nbytes)
-        if self._gate.enter(amount, sure=True):
+        if self._try(amount):
             return
         refuse_to_block()
         waiter = Waiter(amount, priority)
@@ -123,10 +121,10 @@ class MemorySemaphore:
             RuntimeError: More would be given back than is taken.
         """
         amount = parse_bytes(nbytes)
-        if amount > self._gate.reserved or not self._gate.in_flight:
+        if not 0 < amount <= self._gate.reserved:
             raise RuntimeError(
-                f"released {format_bytes(amount)} of which only {format_bytes(self._gate.reserved)} were acquired; "
-                "release each acquire once, with its own number of bytes"
+                f"released {format_bytes(amount)} of a semaphore of which {format_bytes(self._gate.reserved)} are "
+                "acquired; release each acquire once, with its own number of bytes"
             )
         self._gate.leave(amount)
 
@@ -146,9 +144,12 @@ class MemorySemaphore:
             return SemaphoreStatistics(
                 capacity=self._room.capacity,
                 reserved=gate.reserved,
-                in_flight=gate.in_flight,
                 waiting=len(gate.queue),
             )
+
+    def _try(self, amount: int) -> bool:
+        with self._gate.lock:
+            return self._gate.charge(amount, declared=True)
 
     def _checked(self, nbytes: int | str) -> int:
         amount = parse_bytes(nbytes)
@@ -179,5 +180,5 @@ class _FixedRoom:
     def most(self) -> int:
         return self.capacity
 
-    def may_run_alone(self, nbytes: int, *, sure: bool) -> bool:  # noqa: ARG002 - never more than the capacity
+    def may_run_alone(self, nbytes: int, *, declared: bool) -> bool:  # noqa: ARG002 - never more than the capacity
         return False

@@ -42,30 +42,34 @@ class Waiter:
     Args:
         nbytes: Bytes that it asks for.
         priority: The higher is served first.
-        sure: The bytes were declared, so that the work really needs them.
-        estimate: Says anew how many bytes it needs, for costs may be learned while it waits.
+        declared: The bytes were declared and not guessed, so that the work really needs them.
+        price: Says anew how many bytes it is charged: costs are learned, and the room changes, while it waits.
     """
 
-    __slots__ = ("_estimate", "admitted", "error", "nbytes", "priority", "sure", "wakeup")
+    __slots__ = ("_price", "admitted", "declared", "error", "nbytes", "priority", "queued", "wakeup")
 
     def __init__(
         self,
         nbytes: int,
         priority: Priority = Priority.NORMAL,
         *,
-        sure: bool = True,
-        estimate: Callable[[], int] | None = None,
+        declared: bool = True,
+        price: Callable[[], int] | None = None,
     ) -> None:
         self.nbytes = nbytes
-        self._estimate = estimate
+        self._price = price
         self.priority = priority
-        self.sure = sure
+        self.declared = declared
         self.wakeup: Wakeup | None = None
+        self.queued = False
         self.admitted = False
         self.error: BaseException | None = None
 
     def size(self) -> int:
-        """Bytes that it asks for, as they are known now."""
-        if self._estimate is not None:
-            self.nbytes = self._estimate()
+        """Bytes that it is charged, as they are known now; as they were where nobody can say."""
+        if self._price is not None:
+            try:
+                self.nbytes = self._price()
+            except Exception:  # noqa: BLE001 - a cost model of the user's; one that fails may not stop the queue
+                self._price = None
         return self.nbytes

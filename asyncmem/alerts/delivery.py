@@ -95,7 +95,7 @@ class Handler:
         box = self.mailbox
         return box is None or (len(box) == 0 and box.taken == self._finished)
 
-    def put(self, alert: MemoryAlert) -> list[Callable[[], None]]:
+    def put(self, alert: MemoryAlert) -> list[Callable[[], object]]:
         """Take an alert; the caller holds the lock, and calls what is returned once it is given back."""
         return [partial(self._call_now, alert)] if self.mailbox is None else self.mailbox.put(alert)
 

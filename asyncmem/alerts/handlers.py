@@ -70,7 +70,7 @@ class Handlers:
         # Equal and not the same: each access of a method makes a new object of it.
         return self._remove(lambda each: each.function == function)
 
-    def put(self, alert: MemoryAlert, levels: frozenset[AlertLevel]) -> list[Callable[[], None]]:
+    def put(self, alert: MemoryAlert, levels: frozenset[AlertLevel]) -> list[Callable[[], object]]:
         """Give an alert to those who want one of `levels`.
 
         The caller holds the lock, and calls what is returned after giving it back.

@@ -59,7 +59,7 @@ class Mailbox:
         """Whether it takes no more alerts."""
         return self._closed
 
-    def put(self, alert: MemoryAlert) -> list[Callable[[], None]]:
+    def put(self, alert: MemoryAlert) -> list[Callable[[], object]]:
         """Add an alert, pushing out the oldest where it is full. The caller holds the lock.
 
         Returns:

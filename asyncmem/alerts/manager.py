@@ -212,7 +212,7 @@ class AlertManager:
                 streams=self._streams.count(), handlers=self._handlers.count(), queued=self._handlers.queued()
             )
 
-    def _put(self, transition: Transition) -> list[Callable[[], None]]:
+    def _put(self, transition: Transition) -> list[Callable[[], object]]:
         self._history.append(transition.alert)
         self._tally.add(transition.alert)
         # Waking before calling: an immediate handler that takes its time delays only its own thread.

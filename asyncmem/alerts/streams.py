@@ -100,7 +100,7 @@ class Streams:
             self._refs.append(weakref.ref(stream))
         return stream
 
-    def put(self, alert: MemoryAlert) -> list[Callable[[], None]]:
+    def put(self, alert: MemoryAlert) -> list[Callable[[], object]]:
         """Give an alert to all; the caller holds the lock and calls what is returned after giving it back."""
         return [notify for stream in self._live() for notify in stream._mailbox.put(alert)]  # noqa: SLF001
 

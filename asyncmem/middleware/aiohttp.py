@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from aiohttp import web
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
     from asyncmem.config import MemoryConfig
 
+    CostOf = Callable[[web.Request], float | str | None]
+    PriorityOf = Callable[[web.Request], Priority | None]
+    Refusal = Callable[[web.Request, AdmissionRejected], web.StreamResponse]
+
 __all__ = ["EXEMPT", "RUNTIME", "add_health_routes", "admission", "memory_middleware", "refuse", "setup"]
 
 RUNTIME: Final = web.AppKey("asyncmem_runtime", MemoryRuntime)
@@ -48,13 +53,14 @@ EXEMPT: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/dashboard")
 
 F = TypeVar("F", bound="Callable[..., Any]")
 _DECLARATION: Final = "__asyncmem_admission__"
+_LARGEST: Final = 2**63 - 1
 
 
 class _Declaration(NamedTuple):
     """What `admission` was given for one handler; None leaves it to `setup`."""
 
-    cost: int | Callable[[web.Request], int | str | None] | None
-    priority: Priority | Callable[[web.Request], Priority] | None
+    cost: int | CostOf | None
+    priority: Priority | PriorityOf | None
     deadline: float | None
 
 
@@ -62,8 +68,8 @@ class _Plan(NamedTuple):
     """What is to be done with the requests of one route; worked out at its first request."""
 
     task_class: str
-    cost: int | Callable[[web.Request], int | str | None] | None
-    priority: Priority | Callable[[web.Request], Priority]
+    cost: int | CostOf | None
+    priority: Priority | PriorityOf
     deadline: float | None
 
 
@@ -71,10 +77,10 @@ def setup(
     app: web.Application,
     config: MemoryConfig | None = None,
     *,
-    cost: int | str | Callable[[web.Request], int | str | None] | None = None,
-    priority: Priority | Callable[[web.Request], Priority] | None = None,
+    cost: int | str | CostOf | None = None,
+    priority: Priority | PriorityOf | None = None,
     exempt: Iterable[str] = EXEMPT,
-    refusal: Callable[[web.Request, AdmissionRejected], web.StreamResponse] | None = None,
+    refusal: Refusal | None = None,
     runtime: MemoryRuntime | None = None,
 ) -> MemoryRuntime:
     """Guard an application: all its routes, and those of its sub-applications.
@@ -113,8 +119,8 @@ def setup(
 
 def admission(
     *,
-    cost: int | str | Callable[[web.Request], int | str | None] | None = None,
-    priority: Priority | Callable[[web.Request], Priority] | None = None,
+    cost: int | str | CostOf | None = None,
+    priority: Priority | PriorityOf | None = None,
     deadline: float | None = None,
 ) -> Callable[[F], F]:
     """Declare what one handler (or class-based view) needs.
@@ -141,10 +147,10 @@ def admission(
 def memory_middleware(
     runtime: MemoryRuntime,
     *,
-    cost: int | str | Callable[[web.Request], int | str | None] | None = None,
-    priority: Priority | Callable[[web.Request], Priority] | None = None,
+    cost: int | str | CostOf | None = None,
+    priority: Priority | PriorityOf | None = None,
     exempt: Iterable[str] = EXEMPT,
-    refusal: Callable[[web.Request, AdmissionRejected], web.StreamResponse] | None = None,
+    refusal: Refusal | None = None,
 ) -> Middleware:
     """The middleware alone, for those who compose by hand; `runtime` is theirs to start and stop.
 
@@ -152,7 +158,9 @@ def memory_middleware(
     """
     controller = runtime.admission
     default = _Declaration(_checked_cost(cost), _checked_priority(priority), None)
-    paths = tuple(exempt)
+    if isinstance(exempt, str):
+        raise ConfigError(f"exempt: got the text {exempt!r}; expected a list of paths, for example [{exempt!r}]")
+    paths = tuple(path.rstrip("/") for path in exempt)
     answer = refuse if refusal is None else refusal
     plans: dict[web.AbstractRoute, _Plan | None] = {}
 
@@ -174,22 +182,7 @@ def memory_middleware(
             if request.can_read_body and not request.content.is_eof():
                 response.force_close()
             return response
-        task = asyncio.current_task()
-        assert task is not None
-        failed = _Failure()
-        task.add_done_callback(functools.partial(_end, permit, failed))
-        if request.transport is None:
-            # The client went away in the queue. Nobody will see this answer; the access log will.
-            failed.happened = True
-            return web.Response(status=499, reason="Client Closed Request")
-        current_permit.set(permit)  # the task and its context end with the request
-        try:
-            return await handler(request)
-        except web.HTTPException:
-            raise
-        except BaseException:
-            failed.happened = True
-            raise
+        return await _serve(request, handler, permit, answer)
 
     return guard
 
@@ -235,6 +228,31 @@ class _Failure:
         self.happened = False
 
 
+async def _serve(request: web.Request, handler: Handler, permit: Permit, answer: Refusal) -> web.StreamResponse:
+    """Run a handler under its permit, which ends with the request's task."""
+    task = asyncio.current_task()
+    assert task is not None
+    failed = _Failure()
+    task.add_done_callback(functools.partial(_end, permit, failed))
+    if request.transport is None:
+        # The client went away in the queue. Nobody will see this answer; the access log will.
+        failed.happened = True
+        return web.Response(status=499, reason="Client Closed Request")
+    current_permit.set(permit)  # the task and its context end with the request
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except AdmissionRejected as rejection:  # of a guard inside the handler
+        failed.happened = True
+        if request.writer.output_size:
+            raise
+        return answer(request, rejection)
+    except BaseException:
+        failed.happened = True
+        raise
+
+
 def _end(permit: Permit, failed: _Failure, task: asyncio.Task[Any]) -> None:
     if failed.happened or task.cancelled() or task.exception() is not None:
         permit.drop()
@@ -243,9 +261,18 @@ def _end(permit: Permit, failed: _Failure, task: asyncio.Task[Any]) -> None:
 
 
 def _admit(controller: AdmissionController, request: web.Request, plan: _Plan) -> Awaitable[Permit]:
-    cost = plan.cost(request) if callable(plan.cost) else plan.cost
+    cost = _whole(plan.cost(request)) if callable(plan.cost) else plan.cost
     priority = plan.priority(request) if callable(plan.priority) else plan.priority
+    if priority is None:
+        priority = Priority.NORMAL
     return controller.acquire(plan.task_class, cost=cost, priority=priority, deadline=plan.deadline)
+
+
+def _whole(cost: float | str | None) -> int | str | None:
+    """What a function of the request has worked out, possibly from a length that the client made up."""
+    if cost is None or isinstance(cost, str) or not math.isfinite(cost):
+        return None if isinstance(cost, float) else cost
+    return min(int(cost), _LARGEST)
 
 
 def _plan(request: web.Request, default: _Declaration, exempt: tuple[str, ...]) -> _Plan | None:
@@ -267,14 +294,14 @@ def _plan(request: web.Request, default: _Declaration, exempt: tuple[str, ...]) 
 
 
 def _checked_cost(
-    cost: int | str | Callable[[web.Request], int | str | None] | None,
-) -> int | Callable[[web.Request], int | str | None] | None:
+    cost: int | str | CostOf | None,
+) -> int | CostOf | None:
     return cost if cost is None or callable(cost) else parse_bytes(cost)
 
 
 def _checked_priority(
-    priority: Priority | Callable[[web.Request], Priority] | None,
-) -> Priority | Callable[[web.Request], Priority] | None:
+    priority: Priority | PriorityOf | None,
+) -> Priority | PriorityOf | None:
     return priority if priority is None or callable(priority) else checked_priority(priority)
 
 
@@ -299,10 +326,12 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
             started.set_exception(error)
 
     task = loop.create_task(host(), name="asyncmem-runtime")
-    await started
-    yield
-    stop.set()
-    await task
+    try:
+        await started
+        yield
+    finally:
+        stop.set()
+        await asyncio.shield(task)
 
 
 async def _close(app: web.Application) -> None:

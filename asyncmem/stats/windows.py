@@ -1,6 +1,6 @@
 """Extremes of a sliding window, each new value in amortised constant time.
 
-All three keep a monotonic queue: a value that a later one beats can never be the answer again, so it is thrown away at
+Both keep a monotonic queue: a value that a later one beats can never be the answer again, so it is thrown away at
 once. The technique is the well-known one for sliding-window minima (D. Lemire, "Streaming maximum-minimum filter using
 no more than three comparisons per element", 2006).
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 
-__all__ = ["CountWindowMaximum", "SuffixMaximum", "TimeWindowMinimum"]
+__all__ = ["CountWindowMaximum", "SuffixMaximum"]
 
 
 class CountWindowMaximum:
@@ -40,36 +40,6 @@ class CountWindowMaximum:
 
     def __len__(self) -> int:
         return min(self._added, self._size)
-
-
-class TimeWindowMinimum:
-    """The smallest of the values of the last `seconds`.
-
-    Args:
-        seconds: How long a value counts.
-    """
-
-    __slots__ = ("_queue", "_seconds")
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._queue: deque[tuple[float, float]] = deque()
-
-    def add(self, now: float, value: float) -> float:
-        """Take in a value read at `now` (seconds, never decreasing); returns the smallest of the window."""
-        queue = self._queue
-        while queue and queue[-1][1] >= value:
-            queue.pop()
-        queue.append((now, value))
-        oldest = now - self._seconds
-        while queue[0][0] < oldest:
-            queue.popleft()
-        return queue[0][1]
-
-    def restart(self, now: float, value: float) -> None:
-        """Forget all values but this one."""
-        self._queue.clear()
-        self._queue.append((now, value))
 
 
 class SuffixMaximum:

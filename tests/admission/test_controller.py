@@ -404,11 +404,11 @@ async def test_priorities_are_served_in_their_order() -> None:
 
 
 def test_classes_from_outside_cannot_fill_the_memory() -> None:
-    """Beyond a thousand names all are learned as one."""
+    """Beyond a thousand names the one not seen for longest is forgotten."""
     world = World()
     for number in range(1100):
         world.controller.acquire_nowait(f"name {number}", cost=1).record()
-    assert len(world.controller.statistics().task_classes) == 1001
+    assert len(world.controller.statistics().task_classes) == 1000
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncmem.stats import CountWindowMaximum, SuffixMaximum, TimeWindowMinimum
+from asyncmem.stats import CountWindowMaximum, SuffixMaximum
 
 numbers = st.lists(st.integers(0, 50).map(float), min_size=1, max_size=60)
 
@@ -17,26 +17,6 @@ def test_count_window_is_the_maximum_of_the_last_values(values: list[float], siz
     for i, value in enumerate(values):
         assert window.add(value) == max(values[max(0, i + 1 - size) : i + 1])
     assert len(window) == min(size, len(values))
-
-
-@given(values=numbers, seconds=st.integers(1, 10), gaps=st.lists(st.integers(0, 5), min_size=60, max_size=60))
-def test_time_window_is_the_minimum_of_the_last_seconds(values: list[float], seconds: int, gaps: list[int]) -> None:
-    """After each value the window answers as `min` over what is not older than `seconds` would."""
-    window = TimeWindowMinimum(seconds)
-    seen: list[tuple[float, float]] = []
-    now = 0.0
-    for value, gap in zip(values, gaps, strict=False):
-        now += gap
-        seen.append((now, value))
-        assert window.add(now, value) == min(v for t, v in seen if t >= now - seconds)
-
-
-def test_time_window_restarts() -> None:
-    """After a restart only the new value counts."""
-    window = TimeWindowMinimum(10)
-    window.add(0, 1)
-    window.restart(1, 5)
-    assert window.add(2, 7) == 5
 
 
 @given(values=numbers, position=st.integers(0, 60))

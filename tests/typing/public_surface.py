@@ -241,7 +241,7 @@ async def aiohttp_applications(request: web.Request) -> None:
     add_health_routes(app, ready=lambda: None)
     web.Application(middlewares=[memory_middleware(memory, cost="1MiB")])
     setup(app, cost=1.5)  # type: ignore[arg-type]
-    admission(cost=lambda text: len(text) * 1.5)  # type: ignore[arg-type, return-value]
+    admission(cost=lambda request: (request.content_length or 0) * 1.5)
 
 
 def health(memory: MemoryRuntime) -> None:
