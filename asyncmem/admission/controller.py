@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 import msgspec
-import structlog
 
 from asyncmem._wakeup import LoopWakeup, ThreadWakeup
 from asyncmem.admission.attribution import PeakAttribution
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from asyncmem.limits import Bound
 
 __all__ = ["AdmissionController", "AdmissionStatistics", "check_deadline"]
-
-_log = structlog.get_logger("asyncmem")
 
 _SAMPLE_SECONDS: Final = 0.001
 """A task that ends reads memory only if nobody did for so long."""
@@ -65,6 +62,8 @@ class AdmissionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals so far by reason."""
     task_classes: dict[str, TaskClassCost]
     """What is known of each task class."""
+    learning_errors: int = 0
+    """How often the cost model raised."""
 
 
 class AdmissionController:
@@ -89,6 +88,7 @@ class AdmissionController:
         "_floor",
         "_gate",
         "_headroom",
+        "_learning_errors",
         "_max_queue",
         "_operation_limit",
         "_own",
@@ -123,6 +123,7 @@ class AdmissionController:
         self._max_queue = max_queue
         self._queue_timeout = queue_timeout
         self._sampled_at = 0.0
+        self._learning_errors = 0
         self.on_first: Callable[[], object] | None = None
         """Called when work is admitted while nothing was in flight: whoever samples should do so more often."""
 
@@ -263,6 +264,7 @@ class AdmissionController:
                 probes=gate.probes,
                 rejected=self._refusals.counts(),
                 task_classes=dict(self._costs.statistics()),
+                learning_errors=self._learning_errors,
             )
 
     # -- inside -------------------------------------------------------------------------------------------------------
@@ -304,7 +306,7 @@ class AdmissionController:
         if deadline is not None and deadline <= timeout:
             timeout, reason = deadline, RejectionReason.DEADLINE
         price = partial(self._learned, task_class) if cost is None else partial(self._at_most_all, parse_bytes(cost))
-        waiter = Waiter(0, checked_priority(priority), declared=cost is not None, price=price)
+        waiter = Waiter(self._headroom.most(), checked_priority(priority), declared=cost is not None, price=price)
         if not self._gate.enter_or_queue(waiter, wakeup, self._max_queue):
             raise self._refusals.queue_full(task_class, waiter.nbytes)
         return waiter, timeout, reason
@@ -345,8 +347,8 @@ class AdmissionController:
             self._read_own()
         try:
             self._costs.observe(permit.task_class, self._attribution.peak(permit.begun, permit.reserved))
-        except Exception:  # noqa: BLE001 - a cost model of the user's; what it does wrong may keep no bytes
-            _log.exception("cost_model_failed", task_class=permit.task_class)
+        except Exception:  # noqa: BLE001 - a cost model of the user's; what it does wrong is counted and keeps no bytes
+            self._learning_errors += 1
         self._refusals.observe(now - permit.admitted_at)
 
     def _read_own(self) -> None:

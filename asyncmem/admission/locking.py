@@ -9,6 +9,7 @@ lock is free, and else as soon as its holder lets go, on the holder's thread.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = ["DeferringLock"]
 
@@ -35,15 +35,14 @@ class DeferringLock:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self._lock.release()
         if self._pending:
             try:
                 self._run_pending()
-            except Exception:  # noqa: BLE001 - somebody else's section; ours is done and must not look as if it had failed
-                _log.exception("deferred_section_failed")
+            except Exception as error:  # noqa: BLE001 - somebody else's section; ours is done and did not fail
+                text = "".join(traceback.format_exception(error))  # not exc_info, which may be rendered at length
+                _log.error("deferred_section_failed", exception=text)
 
     def run(self, section: Callable[[], Callable[[], None]]) -> None:
         """Run `section` under the lock, and what it returns after the lock; now, or when the holder lets go."""

@@ -370,6 +370,39 @@ async def test_an_app_whose_runtime_cannot_start_does_not_start(monkeypatch: pyt
     assert not memory.is_running
 
 
+async def test_a_refusal_inside_a_handler_is_a_refusal(
+    bench: Callable[..., Any], client_of: Callable[..., Any]
+) -> None:
+    """A guard of the handler's own that is refused gives the same answer as one in front of it, and no 500."""
+    b = bench()
+
+    async def work(request: web.Request) -> web.Response:
+        async with b.runtime.guard("inside", cost="2000MiB"):
+            return web.Response()
+
+    b.app.router.add_get("/", work)
+    b.guard()
+    client = await client_of(b)
+    response = await client.get("/")
+    assert (response.status, (await response.json(content_type=None))["reason"]) == (413, "too_large")
+    await b.until(lambda: b.in_flight == 0)
+
+
+@pytest.mark.parametrize(
+    ("worked_out", "status"), [(1.5 * 2**20, 200), (float("inf"), 200), (None, 200), ("3MiB", 200), (2**70, 413)]
+)
+async def test_a_cost_that_is_worked_out_may_be_odd(
+    bench: Callable[..., Any], client_of: Callable[..., Any], worked_out: Any, status: int
+) -> None:
+    """A fraction is cut, what has no end is learned, and what a made-up length leads to is too large."""
+    b = bench()
+    b.go_on.set()
+    b.app.router.add_get("/", b.hold)
+    b.guard(cost=lambda _request: worked_out, priority=lambda _request: None)
+    client = await client_of(b)
+    assert (await client.get("/")).status == status
+
+
 async def test_an_app_beyond_its_limit_serves_all_the_same(
     bench: Callable[..., Any], client_of: Callable[..., Any]
 ) -> None:
@@ -414,6 +447,8 @@ async def test_wrong_use_is_refused(bench: Callable[..., Any]) -> None:
         setup(web.Application(), runtime=b.runtime, cost="lots")
     with pytest.raises(ConfigError, match="Priority"):
         memory_middleware(b.runtime, priority=9)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="list of paths"):
+        memory_middleware(b.runtime, exempt="/livez")
     with pytest.raises(ConfigError, match="deadline"):
         admission(deadline=-1)
 

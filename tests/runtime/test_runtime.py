@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -338,3 +339,29 @@ async def test_monitor_keeps_a_bounded_history() -> None:
     assert (snapshot.working_set_mb, snapshot.percent) == (250, 25)
     assert runtime.statistics().monitor.captured == 7
     assert snapshot.as_dict()["percent"] == 25
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 10])
+async def test_cancelled_while_it_stops_it_leaves_nothing_behind(anyio_backend: str, steps: int) -> None:
+    """A bare `Task.cancel`, which no shield holds off, in the midst of leaving the block."""
+    runtime, _ = synthetic(log_alerts=False)
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with runtime:
+            entered.set()
+            await leave.wait()
+
+    before = asyncio.all_tasks()
+    task = asyncio.ensure_future(live())
+    await entered.wait()
+    leave.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert runtime not in running_runtimes
+    if left := asyncio.all_tasks() - before:
+        _, left = await asyncio.wait(left, timeout=5)
+    assert left == set()
