@@ -38,6 +38,8 @@ __all__ = ["AdmissionController", "AdmissionStatistics", "check_deadline"]
 
 _SAMPLE_SECONDS: Final = 0.001
 """A task that ends reads memory only if nobody did for so long."""
+_IDLE_SECONDS: Final = 0.010
+"""The moment between two tasks is looked at as often as this."""
 _FOREVER: Final = 86_400.0
 
 
@@ -88,6 +90,7 @@ class AdmissionController:
         "_floor",
         "_gate",
         "_headroom",
+        "_idle_at",
         "_learning_errors",
         "_max_queue",
         "_operation_limit",
@@ -123,6 +126,7 @@ class AdmissionController:
         self._max_queue = max_queue
         self._queue_timeout = queue_timeout
         self._sampled_at = 0.0
+        self._idle_at = 0.0
         self._learning_errors = 0
         self.on_first: Callable[[], object] | None = None
         """Called when work is admitted while nothing was in flight: whoever samples should do so more often."""
@@ -334,9 +338,12 @@ class AdmissionController:
             gate.reserved -= permit.reserved
             gate.in_flight -= 1
             if not gate.in_flight:
-                # The moment between two tasks, if there is one, shows what is used without any.
-                self._read_own()
                 self._attribution.idle()
+                now = self._clock.monotonic()
+                if now - self._idle_at > _IDLE_SECONDS:
+                    # The moment between two tasks, if there is one, shows what is used without any.
+                    self._idle_at = now
+                    self._read_own()
             gate.admit(admitted)
         return partial(gate.notify, admitted)
 
