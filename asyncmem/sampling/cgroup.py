@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from asyncmem.sampling._files import KeptFile, read_once
@@ -85,7 +86,7 @@ class Cgroup(Protocol):
         ...
 
 
-class _Directory:
+class _Directory(ABC):
     """What both versions share: kept files and careful numbers."""
 
     limit_files: ClassVar[tuple[LimitFile, ...]]
@@ -169,8 +170,9 @@ class _Directory:
         self._stat.close()
 
     @staticmethod
+    @abstractmethod
     def _limit(path: str, content: bytes) -> int | None:
-        raise NotImplementedError
+        """Read a limit as this version writes it; None where it says that there is none."""
 
 
 class CgroupV1(_Directory):
