@@ -5,6 +5,7 @@ module     what it does
 ========== ===================================================================
 controller joins the others: admit, queue or reject
 gate       promises bytes under one lock, and queues
+locking    that lock, in which giving back never waits
 semaphore  the same gate over a fixed number of bytes
 headroom   how much may be promised, from bounds and promises
 queue      the order of those that wait
