@@ -282,6 +282,11 @@ class AdmissionController:
             raise self._refusals.too_large(task_class, nbytes, self._headroom.most())
         return charged
 
+    def _declared_waiting(self, nbytes: int) -> int:
+        """The same for one that waits: where it can no longer fit, it is not made to."""
+        charged = self._at_most_all(nbytes)
+        return nbytes if charged < nbytes and self._headroom.can_never_fit(nbytes) else charged
+
     def _learned(self, task_class: str) -> int:
         """Bytes to charge where nothing was declared. Under the gate's lock."""
         nbytes = self._costs.estimate(task_class, self._headroom.most())
@@ -309,7 +314,9 @@ class AdmissionController:
         timeout, reason = self._queue_timeout, RejectionReason.MEMORY
         if deadline is not None and deadline <= timeout:
             timeout, reason = deadline, RejectionReason.DEADLINE
-        price = partial(self._learned, task_class) if cost is None else partial(self._at_most_all, parse_bytes(cost))
+        price = (
+            partial(self._learned, task_class) if cost is None else partial(self._declared_waiting, parse_bytes(cost))
+        )
         waiter = Waiter(self._headroom.most(), checked_priority(priority), declared=cost is not None, price=price)
         if not self._gate.enter_or_queue(waiter, wakeup, self._max_queue):
             raise self._refusals.queue_full(task_class, waiter.nbytes)

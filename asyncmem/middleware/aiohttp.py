@@ -160,7 +160,7 @@ def memory_middleware(
     default = _Declaration(_checked_cost(cost), _checked_priority(priority), None)
     if isinstance(exempt, str):
         raise ConfigError(f"exempt: got the text {exempt!r}; expected a list of paths, for example [{exempt!r}]")
-    paths = tuple(path.rstrip("/") for path in exempt)
+    paths = tuple(path.rstrip("/") or "/" for path in exempt)  # "/" is the root alone, and not all below it
     answer = refuse if refusal is None else refusal
     plans: dict[web.AbstractRoute, _Plan | None] = {}
 

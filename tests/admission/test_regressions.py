@@ -69,6 +69,24 @@ async def test_declared_costs_are_charged_in_full_after_long_load(world: Callabl
         tasks.cancel_scope.cancel()
 
 
+async def test_declared_work_that_has_ceased_to_fit_is_not_let_in(world: Callable[..., World]) -> None:
+    """It fitted when it came; then the process itself grew for good. Cut down to what is left, it would be killed."""
+    w = world(queue_timeout=0.05)
+    permit = w.controller.acquire_nowait("load a model", cost="400MiB")
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            with pytest.raises(AdmissionRejected):
+                await w.controller.acquire("job", cost="600MiB")
+
+        tasks.start_soon(wait)
+        await settle()
+        w.memory.used += 500 * MIB
+        permit.record()
+        await settle()
+        assert w.controller.statistics().in_flight == 0
+
+
 async def test_a_large_waiter_is_not_passed_for_ever(world: Callable[..., World]) -> None:
     """Taken for one that can never be served, it was overtaken by thousands of small ones."""
     w = world()

@@ -370,6 +370,24 @@ async def test_an_app_whose_runtime_cannot_start_does_not_start(monkeypatch: pyt
     assert not memory.is_running
 
 
+async def test_exempting_the_root_exempts_nothing_below_it(
+    bench: Callable[..., Any], client_of: Callable[..., Any]
+) -> None:
+    """The root's own page needs no permit, everything else does; a slash at the end of a path changes nothing."""
+    b = bench()
+    b.go_on.set()
+
+    async def open_to_all(request: web.Request) -> web.Response:
+        return web.Response(text=str(b.in_flight))
+
+    for path in ("/", "/static/x", "/guarded"):
+        b.app.router.add_get(path, open_to_all)
+    b.guard(exempt=["/", "/static/"])
+    client = await client_of(b)
+    answers = [await (await client.get(path)).text() for path in ("/", "/static/x", "/guarded")]
+    assert answers == ["0", "0", "1"]
+
+
 async def test_a_refusal_inside_a_handler_is_a_refusal(
     bench: Callable[..., Any], client_of: Callable[..., Any]
 ) -> None:
