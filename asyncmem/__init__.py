@@ -40,7 +40,7 @@ from asyncmem.errors import (
     MemoryLimitExceeded,
     RejectionReason,
 )
-from asyncmem.events import AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
+from asyncmem.events import AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot, PressureLevel
 from asyncmem.monitor import MemoryMonitor
 from asyncmem.runtime import MemoryRuntime, RuntimeStatistics
 from asyncmem.units import format_bytes, parse_bytes
@@ -64,6 +64,7 @@ __all__ = [
     "MemorySemaphore",
     "MemorySnapshot",
     "Permit",
+    "PressureLevel",
     "Priority",
     "RejectionReason",
     "RuntimeStatistics",

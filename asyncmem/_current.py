@@ -42,6 +42,8 @@ def memory_guard(
     cost: int | str | None = None,
     priority: Priority = Priority.NORMAL,
     deadline: float | None = None,
+    size: float = 0.0,
+    cancellable: bool = False,
 ) -> Guard:
     """Run work under a permit of the current runtime, as a context manager or as a decorator.
 
@@ -58,6 +60,8 @@ def memory_guard(
         cost: Bytes needed at the peak, or text such as ``"40MiB"``; None to use what was learned.
         priority: The higher is served first.
         deadline: Seconds within which the work must start.
+        size: Size of the input, in bytes or items, where it is known: costs are learned per size.
+        cancellable: The work is safe to repeat and may be cancelled when memory runs short.
 
     Returns:
         A guard for ``async with``, ``with`` or ``@``.
@@ -65,7 +69,7 @@ def memory_guard(
     Raises:
         ConfigError: A value that cannot be.
     """
-    return Guard(_admission, name, cost=cost, priority=priority, deadline=deadline)
+    return Guard(_admission, name, cost=cost, priority=priority, deadline=deadline, size=size, cancellable=cancellable)
 
 
 def _admission() -> AdmissionController:

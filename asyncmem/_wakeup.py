@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import current_token
 
-__all__ = ["LoopWakeup", "ThreadWakeup", "Wakeup", "loop_runs_here"]
+__all__ = ["LoopCaller", "LoopWakeup", "ThreadWakeup", "Wakeup", "loop_runs_here"]
 
 
 class Wakeup(Protocol):
@@ -29,27 +29,48 @@ class Wakeup(Protocol):
         ...
 
 
-class LoopWakeup:
-    """The signal of a waiter inside an event loop; made by the task that will wait."""
+class LoopCaller:
+    """Calls functions in the event loop that made it, from any thread."""
 
-    __slots__ = ("_event", "_schedule", "_thread")
+    __slots__ = ("_schedule", "_thread")
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
         self._thread = threading.get_ident()
         loop = current_token().native_token
         schedule: Callable[..., Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # type: ignore[attr-defined]
         self._schedule = schedule
 
-    def notify(self) -> bool:
-        """Wake the waiter; from another thread through its loop."""
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is on the loop's own thread."""
+        return threading.get_ident() == self._thread
+
+    def call(self, function: Callable[[], object]) -> bool:
+        """Have a function called soon; returns False where the loop is gone."""
         try:
-            if threading.get_ident() == self._thread:
-                self._event.set()
-            else:
-                self._schedule(self._event.set)
+            self._schedule(function)
         except RuntimeError:
-            # asyncio: «Event loop is closed»; trio: RunFinishedError. The waiter went with its loop.
+            # asyncio: «Event loop is closed»; trio: RunFinishedError.
+            return False
+        return True
+
+
+class LoopWakeup:
+    """The signal of a waiter inside an event loop; made by the task that will wait."""
+
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._loop = LoopCaller()
+
+    def notify(self) -> bool:
+        """Wake the waiter; from another thread through its loop, with which the waiter may have gone."""
+        if not self._loop.is_here:
+            return self._loop.call(self._event.set)
+        try:
+            self._event.set()
+        except RuntimeError:
             return False
         return True
 

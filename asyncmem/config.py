@@ -87,6 +87,15 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "30",
         ),
     ] = 30.0
+    costs_path: Annotated[
+        str | None,
+        _doc(
+            "File in which learned costs outlive the process; it is read at the start and written every minute and at "
+            "the end. Unset: each process learns anew.",
+            "the path of a file in a directory that exists",
+            "/var/lib/app/costs.json",
+        ),
+    ] = None
     monitoring: Annotated[
         bool,
         _doc(

@@ -39,17 +39,23 @@ class RejectionReason(StrEnum):
     """As many waiters are queued as the settings allow."""
     TOO_LARGE = "too_large"
     """The declared cost can never fit."""
+    EVICTED = "evicted"
+    """The work ran and was cancelled, because memory had run short and it is safe to repeat."""
+    ABANDONED = "abandoned"
+    """Whoever asked has gone."""
     CLOSED = "closed"
     """The runtime is shutting down."""
 
     @property
     def status_code(self) -> int:
-        """The HTTP status for this reason: 429 for the queue, 413 for what never fits, else 503."""
+        """The HTTP status: 429 for the queue, 413 for what never fits, 499 where nobody waits any more, else 503."""
         match self:
             case RejectionReason.QUEUE_FULL:
                 return 429
             case RejectionReason.TOO_LARGE:
                 return 413
+            case RejectionReason.ABANDONED:
+                return 499
             case _:
                 return 503
 

@@ -1,7 +1,7 @@
-"""The values that asyncmem hands to people and to other systems: snapshots and alerts.
+"""The values that asyncmem hands to people and to other systems: snapshots, alerts, pressure levels.
 
 All are frozen. Bytes are `int`; each has a ``*_mb`` twin in MiB for people. Who makes them: `monitor` takes
-snapshots, `alerts` raises alerts.
+snapshots, `alerts` raises alerts, `pressure` tells the level.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ import msgspec
 
 from asyncmem.units import MIB
 
-__all__ = ["ALERT_SCHEMA_VERSION", "AlertLevel", "AlertState", "AlertType", "MemoryAlert", "MemorySnapshot"]
+__all__ = [
+    "ALERT_SCHEMA_VERSION",
+    "AlertLevel",
+    "AlertState",
+    "AlertType",
+    "MemoryAlert",
+    "MemorySnapshot",
+    "PressureLevel",
+]
 
 ALERT_SCHEMA_VERSION = 1
 """Version of `MemoryAlert.as_dict`; goes up when a field changes its meaning or goes away."""
@@ -115,6 +123,40 @@ class AlertType(StrEnum):
     HIGH_MEMORY = "high_memory"
     LOW_SYSTEM_MEMORY = "low_system_memory"
     LIMIT_CHANGED = "limit_changed"
+    SAMPLING_FAILED = "sampling_failed"
+
+
+class PressureLevel(StrEnum):
+    """How short memory is. The levels are ordered, ``LOW < MEDIUM < HIGH < CRITICAL``, and are text for others.
+
+    They compare with each other and with text that names one; other text is a `ValueError`.
+    """
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for `LOW` to 3 for `CRITICAL`."""
+        return _PRESSURE[self]
+
+    # Text would order them by the alphabet, where `CRITICAL` comes first.
+    def __lt__(self, other: str) -> bool:
+        return self.rank < PressureLevel(other).rank
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= PressureLevel(other).rank
+
+    def __gt__(self, other: str) -> bool:
+        return self.rank > PressureLevel(other).rank
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= PressureLevel(other).rank
+
+
+_PRESSURE = {level: rank for rank, level in enumerate(PressureLevel)}
 
 
 class AlertState(StrEnum):

@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
+from traceback import clear_frames
+from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar, cast
 
-from asyncmem.admission import Permit, Priority, check_deadline, checked_priority, current_permit
+import anyio
+
+from asyncmem._wakeup import LoopCaller
+from asyncmem.admission import Permit, Priority, check_deadline, checked_priority, checked_size, current_permit
 from asyncmem.errors import ConfigError
 from asyncmem.units import parse_bytes
 
@@ -40,12 +44,27 @@ class Guard:
         cost: Bytes needed at the peak, or text such as ``"80MiB"``; None to use what was learned.
         priority: The higher is served first.
         deadline: Seconds from entering within which the work must start.
+        size: Size of the input, in bytes or items, where it is known: costs are learned per size.
+        cancellable: The work may be cancelled to free its memory when that runs short, because it is safe to repeat; it
+            then ends with `AdmissionRejected`. Only for ``async with`` and coroutine functions.
 
     Raises:
-        ConfigError: A cost, priority or deadline that cannot be.
+        ConfigError: A cost, priority, deadline or size that cannot be.
     """
 
-    __slots__ = ("_controller", "_cost", "_deadline", "_entered", "_permit", "_priority", "_task_class", "_token")
+    __slots__ = (
+        "_cancellable",
+        "_controller",
+        "_cost",
+        "_deadline",
+        "_entered",
+        "_permit",
+        "_priority",
+        "_scope",
+        "_size",
+        "_task_class",
+        "_token",
+    )
 
     def __init__(
         self,
@@ -55,6 +74,8 @@ class Guard:
         cost: int | str | None = None,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        size: float = 0.0,
+        cancellable: bool = False,
     ) -> None:
         if not isinstance(cast("object", task_class), str) or not task_class:
             raise ConfigError(
@@ -68,6 +89,9 @@ class Guard:
         self._cost = None if cost is None else parse_bytes(cost)
         self._priority = checked_priority(priority)
         self._deadline = deadline
+        self._size = checked_size(size)
+        self._cancellable = cancellable
+        self._scope: anyio.CancelScope | None = None
         self._entered = False
         self._permit: Permit | None = None
         self._token: Token[Permit | None] | None = None
@@ -75,19 +99,38 @@ class Guard:
     async def __aenter__(self) -> Permit:
         self._enter_once()
         permit = await self._controller().acquire(
-            self._task_class, cost=self._cost, priority=self._priority, deadline=self._deadline
+            self._task_class, cost=self._cost, priority=self._priority, deadline=self._deadline, size=self._size
         )
+        if self._cancellable:
+            self._scope = anyio.CancelScope()
+            self._scope.__enter__()
+            permit.handle = (LoopCaller(), self._scope)
+            permit.canceller = _canceller
         return self._hold(permit)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> bool | None:
+        permit, scope = self._permit, self._scope
+        assert permit is not None
         self._release(failed=kind is not None)
+        if scope is None:
+            return None
+        swallowed = scope.__exit__(kind, error, traceback)
+        if error is None or not (swallowed and permit.evicted):
+            return error is not None and swallowed
+        clear_frames(error.__traceback__)  # what the work held hangs on them
+        raise self._controller().evicted(permit) from None
 
     def __enter__(self) -> Permit:
+        if self._cancellable:
+            raise ConfigError(
+                "guard: cancellable=True is for 'async with' and coroutine functions: nothing can end a "
+                "synchronous block from outside"
+            )
         self._enter_once()
         permit = self._controller().acquire_sync(
-            self._task_class, cost=self._cost, priority=self._priority, deadline=self._deadline
+            self._task_class, cost=self._cost, priority=self._priority, deadline=self._deadline, size=self._size
         )
         return self._hold(permit)
 
@@ -112,8 +155,9 @@ class Guard:
 
             @functools.wraps(function)
             async def run(*args: P.args, **kwargs: P.kwargs) -> object:
-                async with self._copy():
-                    return await coroutine_function(*args, **kwargs)
+                guard = self._copy()
+                async with guard as permit:
+                    return await guard._controller().step(permit, coroutine_function(*args, **kwargs))  # noqa: SLF001 - its own kind
 
             return cast("Callable[P, R]", run)
 
@@ -126,7 +170,13 @@ class Guard:
 
     def _copy(self) -> Self:
         return type(self)(
-            self._controller, self._task_class, cost=self._cost, priority=self._priority, deadline=self._deadline
+            self._controller,
+            self._task_class,
+            cost=self._cost,
+            priority=self._priority,
+            deadline=self._deadline,
+            size=self._size,
+            cancellable=self._cancellable,
         )
 
     def _enter_once(self) -> None:
@@ -148,3 +198,17 @@ class Guard:
             self._permit.record()
         with contextlib.suppress(ValueError):  # left in another context, as fixtures do: there is nothing to restore
             current_permit.reset(self._token)
+
+
+class _ScopeCanceller:
+    """Cancels the scope that a guard has put around its work, in the work's own event loop."""
+
+    def cancel(self, permit: Permit) -> None:
+        """Cancel it soon; called from the sampling thread."""
+        handle = cast("tuple[LoopCaller, anyio.CancelScope] | None", permit.handle)
+        if handle is not None:  # else it has ended meanwhile
+            loop, scope = handle
+            loop.call(scope.cancel)
+
+
+_canceller: Final = _ScopeCanceller()

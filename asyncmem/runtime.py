@@ -7,6 +7,7 @@ through `middleware`; module-level conveniences find it through `_current`.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -17,15 +18,25 @@ import msgspec
 import structlog
 
 from asyncmem._clock import SystemClock
-from asyncmem.admission import AdmissionController, AdmissionStatistics, Priority
+from asyncmem.admission import AdmissionController, AdmissionStatistics, CostsFile, Priority
 from asyncmem.alerts import AlertManager, AlertStatistics
+from asyncmem.alerts.sight import Sight
 from asyncmem.alerts.sinks import structlog_sink
 from asyncmem.config import MemoryConfig
 from asyncmem.events import AlertLevel, AlertType, MemoryAlert
 from asyncmem.guards import Guard
 from asyncmem.limits import LimitFinder
 from asyncmem.monitor import MemoryMonitor, MonitorStatistics
-from asyncmem.sampling import LiveMeter, Watcher, WatcherStatistics, default_sampler
+from asyncmem.pressure import PressureLevels, PressureStatistics
+from asyncmem.reclaim import Reclaim, ReclaimReport, ReclaimStatistics, default_reclaimers
+from asyncmem.sampling import (
+    KernelEvents,
+    KernelEventStatistics,
+    LiveMeter,
+    Watcher,
+    WatcherStatistics,
+    default_sampler,
+)
 from asyncmem.units import format_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +52,12 @@ if TYPE_CHECKING:
 __all__ = ["MemoryRuntime", "RuntimeStatistics", "current_runtime", "running_runtimes"]
 
 _BUSY_SECONDS: Final = 0.010
-"""Period of the watcher while work is in flight."""
+"""Period of the watcher while work is in flight, where memory is neither short nor growing fast."""
+_LIMITS_SECONDS: Final = 0.1
+"""The limits are read again as often as this while work in flight holds much: one that is lowered below what was
+admitted kills within a second. It takes some 0.1 ms."""
+_SAVE_SECONDS: Final = 60.0
+"""Learned costs are saved as often as this."""
 _DRAIN_SECONDS: Final = 1.0
 """How long shutting down waits for handlers to take the last alerts."""
 
@@ -58,6 +74,9 @@ class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     alerts: AlertStatistics
     monitor: MonitorStatistics
     watcher: WatcherStatistics
+    pressure: PressureStatistics
+    reclaim: ReclaimStatistics
+    kernel_events: KernelEventStatistics
 
 
 class MemoryRuntime:
@@ -103,9 +122,16 @@ class MemoryRuntime:
         self.monitor = MemoryMonitor(
             history=self.config.history, sampler=self._sampler, machine=machine, limits=self.limits, clock=self._clock
         )
+        heap = LiveMeter(self._sampler)
+        self._reclaim = Reclaim(
+            self._sampler.working_set,
+            default_reclaimers(heap, limit=lambda: self.limits.binding().limit),
+            clock=self._clock,
+        )
+        self.pressure = PressureLevels()
         self.admission = AdmissionController(
             lambda: self.limits.bounds,
-            own=LiveMeter(self._sampler),
+            own=heap,
             clock=self._clock,
             guard=self.config.guard_band,
             operation_limit=_absolute(self.config.operation_limit),
@@ -113,9 +139,20 @@ class MemoryRuntime:
             queue_timeout=self.config.queue_timeout,
             cost_model=cost_model,
             queue=queue,
+            reclaim=self._reclaim.run,
         )
-        self._watcher = Watcher(self._tick, idle_interval=self.config.interval, busy_interval=_BUSY_SECONDS)
-        self._next_check = 0.0
+        self.admission.read_now = heap.now
+        self._costs_file = None if self.config.costs_path is None else CostsFile(self.config.costs_path, self.admission)
+        self._next_save = self._clock.monotonic() + _SAVE_SECONDS
+        self._kernel_events = KernelEvents()
+        self._watcher = Watcher(
+            self._tick,
+            idle_interval=self.config.interval,
+            busy_interval=_BUSY_SECONDS,
+            events=self._kernel_events,
+        )
+        self._sight = Sight(self._clock, self.config.interval)
+        self._next_check = self._next_limits = 0.0
         self._check_lock = threading.Lock()
         self._started = False
         self._stopped = False
@@ -143,11 +180,17 @@ class MemoryRuntime:
         self._started = True
         running_runtimes.append(self)
         try:
+            if self._costs_file is not None:
+                self._costs_file.load()
             self.check_now()
             self._warn_if_too_small()
             if self.config.monitoring:
+                self._listen()
                 self.admission.on_first = self._watcher.wake
+                self.admission.on_begun = self._watcher.prompt
                 self._watcher.start()
+            else:
+                self.admission.go_unwatched()
             if not self.is_running:  # stopped while this thread was starting it
                 self.stop()
         except BaseException:
@@ -157,7 +200,12 @@ class MemoryRuntime:
     def stop(self) -> None:
         """End the background thread and refuse all further work; blocks for milliseconds. May be called again."""
         self._retire()
+        self._end_watching()
+
+    def _end_watching(self) -> None:
         self._watcher.stop()
+        if self._costs_file is not None and self._started:
+            self._costs_file.save()
 
     def _retire(self) -> None:
         """Be found no more, and admit nothing; without a wait."""
@@ -206,7 +254,7 @@ class MemoryRuntime:
         try:
             with anyio.CancelScope(shield=True):
                 # A limiter of its own: work may hold all of the loop's threads.
-                await anyio.to_thread.run_sync(self._watcher.stop, limiter=anyio.CapacityLimiter(1))
+                await anyio.to_thread.run_sync(self._end_watching, limiter=anyio.CapacityLimiter(1))
                 await self.alerts.drain(_DRAIN_SECONDS)
         finally:
             self.alerts.close_streams()
@@ -223,6 +271,8 @@ class MemoryRuntime:
         cost: int | str | None = None,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        size: float = 0.0,
+        cancellable: bool = False,
     ) -> Guard:
         """Run work under a permit: ``async with memory.guard("resize", cost="80MiB") as permit:``, or as a decorator.
 
@@ -231,19 +281,30 @@ class MemoryRuntime:
             cost: Bytes needed at the peak, or text; None to use what was learned.
             priority: The higher is served first.
             deadline: Seconds within which the work must start.
+            size: Size of the input, in bytes or items, where it is known: costs are learned per size.
+            cancellable: The work is safe to repeat and may be cancelled when memory runs short.
 
         Raises:
             ConfigError: A value that cannot be.
         """
-        return Guard(self._admission, name, cost=cost, priority=priority, deadline=deadline)
+        return Guard(
+            self._admission, name, cost=cost, priority=priority, deadline=deadline, size=size, cancellable=cancellable
+        )
+
+    def reclaim(self) -> ReclaimReport:
+        """Give back at once what nobody uses: garbage, and what the allocator keeps.
+
+        Call it where code of garbage's finalisers may run; it takes as long as a full collection.
+
+        Returns:
+            What came of it.
+        """
+        return self._reclaim.run(force=True)
 
     def check_now(self) -> None:
         """Read the limits again, take a snapshot and raise the alerts that it gives rise to."""
         with self._check_lock:
-            before = self.limits.binding()
-            if self.limits.refresh():
-                self.admission.adopt_bounds()
-                self._announce_limit(before, self.limits.binding())
+            self._follow_limits()
             snapshot = self.monitor.capture_snapshot()
         self.alerts.check_thresholds(snapshot)  # outside the lock: handlers may be called in there
 
@@ -254,6 +315,9 @@ class MemoryRuntime:
             alerts=self.alerts.statistics(),
             monitor=self.monitor.statistics(),
             watcher=self._watcher.statistics(),
+            pressure=self.pressure.statistics(),
+            reclaim=self._reclaim.statistics(),
+            kernel_events=self._kernel_events.statistics(),
         )
 
     # -- inside -------------------------------------------------------------------------------------------------------
@@ -261,14 +325,56 @@ class MemoryRuntime:
     def _admission(self) -> AdmissionController:
         return self.admission
 
-    def _tick(self) -> bool:
-        """One period of the watcher: always the cheap sample, and once per interval the snapshot."""
-        busy = self.admission.sample()
-        now = self._clock.monotonic()
+    def _tick(self) -> float | None:
+        """One look of the watcher; returns when to look again. That it fails, or comes late, is told."""
+        self._tell(self._sight.came())
+        try:
+            return self._look()
+        except Exception as error:
+            self._tell(self._sight.failed(error))
+            raise
+
+    def _look(self) -> float | None:
+        """The cheap sample, and once per interval the snapshot."""
+        period = self.admission.sample()
+        try:
+            self._look_around(self._clock.monotonic())
+        except Exception as error:  # noqa: BLE001 - admission goes on, so there is another look to come
+            self._watcher.count(error)
+            self._tell(self._sight.failed(error))
+        return period
+
+    def _look_around(self, now: float) -> None:
+        self.pressure.update(*self.admission.tightest(), now)
         if now >= self._next_check:
             self._next_check = now + self.config.interval
             self.check_now()
-        return busy
+            self._tell(self._sight.succeeded())
+        elif now >= self._next_limits and self.admission.holds_much:
+            with self._check_lock:
+                self._follow_limits()
+        if self._costs_file is not None and now >= self._next_save:
+            self._next_save = now + _SAVE_SECONDS
+            self._costs_file.save()
+
+    def _follow_limits(self) -> None:
+        """Read the limits again; where one has changed, what was admitted below the old one may not fit any more."""
+        self._next_limits = self._clock.monotonic() + _LIMITS_SECONDS
+        before = self.limits.binding()
+        changed = self.limits.refresh()
+        self.admission.adopt_bounds()  # whether or not they have changed just now: it may have failed the last time
+        if changed:
+            self._listen()
+            self._announce_limit(before, self.limits.binding())
+
+    def _tell(self, alert: MemoryAlert | None) -> None:
+        if alert is not None:
+            self.alerts.emit(alert)
+
+    def _listen(self) -> None:
+        """Have the kernel tell when usage enters the guard band; polling finds out too, a little later."""
+        thresholds = self.admission.thresholds()
+        self._kernel_events.arm({os.path.dirname(source): usages for source, usages in thresholds.items()})  # noqa: PTH120 - text, and no file is looked at
 
     def _announce_limit(self, before: Bound, after: Bound) -> None:
         if before.limit == after.limit:

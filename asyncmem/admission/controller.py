@@ -1,71 +1,53 @@
 """The decision in front of each piece of work: admit, queue, or reject.
 
-`AdmissionController` joins the parts of this package: `costs` says what the work needs, `headroom` what there is,
-`gate` promises and queues, `attribution` finds out what it really used. It knows no framework; `middleware` and
-`guards` bring it to users.
+`AdmissionController` joins the parts of this package: `learning` says what the work needs, `headroom` what there is,
+`gate` promises and queues, `emergency` what to do when memory runs short all the same. It knows no framework;
+`middleware` and `guards` bring it to users.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Final
+import math
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
-import msgspec
 
 from asyncmem._wakeup import LoopWakeup, ThreadWakeup
-from asyncmem.admission.attribution import PeakAttribution
-from asyncmem.admission.costs import TaskClassCost, WindowedCostModel
+from asyncmem.admission.arguments import check_deadline, checked_size
+from asyncmem.admission.books import Books
+from asyncmem.admission.defence import Defence
+from asyncmem.admission.forecast import Forecast
 from asyncmem.admission.gate import Gate, refuse_to_block
 from asyncmem.admission.headroom import Headroom
+from asyncmem.admission.learning import LearnedCostModel
 from asyncmem.admission.permit import Permit
+from asyncmem.admission.pricing import Pricing
 from asyncmem.admission.queue import FairQueue
 from asyncmem.admission.refusals import Refusals
-from asyncmem.admission.waiter import Priority, Waiter, checked_priority
-from asyncmem.errors import ConfigError, RejectionReason
-from asyncmem.units import parse_bytes
+from asyncmem.admission.statistics import AdmissionStatistics
+from asyncmem.admission.steps import Stepped
+from asyncmem.admission.waiter import Priority, checked_priority
+from asyncmem.admission.waiting import Applicant, Waiting
+from asyncmem.admission.watching import Watching
+from asyncmem.units import MIB, parse_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from asyncmem._clock import Clock
     from asyncmem._protocols import GrowthMeter
-    from asyncmem.admission.costs import CostModel
+    from asyncmem.admission.defence import Reclaiming
+    from asyncmem.admission.headroom import Tightest
+    from asyncmem.admission.learning import CostModel, TaskCosts
     from asyncmem.admission.queue import WaitQueue
+    from asyncmem.errors import AdmissionRejected
     from asyncmem.limits import Bound
 
-__all__ = ["AdmissionController", "AdmissionStatistics", "check_deadline"]
+__all__ = ["STEPPED_FROM", "AdmissionController"]
 
-_SAMPLE_SECONDS: Final = 0.001
-"""A task that ends reads memory only if nobody did for so long."""
-_IDLE_SECONDS: Final = 0.010
-"""The moment between two tasks is looked at as often as this."""
-_FOREVER: Final = 86_400.0
-
-
-class AdmissionStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What an `AdmissionController` holds and has done, at one moment."""
-
-    capacity: int
-    """Bytes below the guard band of the tightest bound."""
-    headroom: int
-    """Bytes that may be promised now; negative where more is in use than there is."""
-    reserved: int
-    """Bytes promised."""
-    in_flight: int
-    """Permits handed out and not ended."""
-    queued: int
-    """Waiters for memory."""
-    admitted: int
-    """Permits handed out so far."""
-    probes: int
-    """Of these, work that did not fit and ran alone."""
-    rejected: dict[str, int]
-    """Refusals so far by reason."""
-    task_classes: dict[str, TaskClassCost]
-    """What is known of each task class."""
-    learning_errors: int = 0
-    """How often the cost model raised."""
+T = TypeVar("T")
+STEPPED_FROM: Final = MIB
+"""Work that reserves so many bytes, learned or guessed, is measured step by step: it will not notice."""
 
 
 class AdmissionController:
@@ -81,24 +63,26 @@ class AdmissionController:
         queue_timeout: Longest wait in seconds.
         cost_model: How costs are learned.
         queue: The order of the waiters.
+        reclaim: Gives memory back that nobody uses; called when memory is short, before work is refused or cancelled
+            for it. Told to be quiet it is on the sampling thread, and must run no code of the user's.
     """
 
     __slots__ = (
-        "_attribution",
-        "_clock",
+        "_books",
         "_costs",
-        "_floor",
+        "_defence",
+        "_forecast",
         "_gate",
         "_headroom",
-        "_idle_at",
-        "_learning_errors",
-        "_max_queue",
-        "_operation_limit",
-        "_own",
-        "_queue_timeout",
+        "_monotonic",
+        "_most_quickly",
+        "_pricing",
         "_refusals",
-        "_sampled_at",
+        "_waiting",
+        "_watching",
+        "on_begun",
         "on_first",
+        "read_now",
     )
 
     def __init__(
@@ -113,52 +97,152 @@ class AdmissionController:
         queue_timeout: float = 30.0,
         cost_model: CostModel | None = None,
         queue: WaitQueue | None = None,
+        reclaim: Reclaiming | None = None,
     ) -> None:
-        self._headroom = Headroom(bounds, guard=guard, clock=clock)
-        self._gate = Gate(self._headroom, FairQueue() if queue is None else queue)
-        self._costs: CostModel = WindowedCostModel() if cost_model is None else cost_model
-        self._refusals = Refusals(self._gate, queue_timeout)
-        self._attribution = PeakAttribution()
-        self._own = own
-        self._floor = own.sample() or 0
-        self._clock = clock
-        self._operation_limit = operation_limit
-        self._max_queue = max_queue
-        self._queue_timeout = queue_timeout
-        self._sampled_at = 0.0
-        self._idle_at = 0.0
-        self._learning_errors = 0
+        self._costs: CostModel = LearnedCostModel() if cost_model is None else cost_model
+        self._headroom = Headroom(bounds, guard=guard, clock=clock, tasks=self._costs)
+        self._monotonic = clock.monotonic
+        self._gate = Gate(self._headroom, FairQueue() if queue is None else queue, clock=self._monotonic)
+        self._forecast = Forecast(clock)
+        self._refusals = Refusals(self._gate, self._forecast, queue_timeout)
+        self._defence = Defence(self._gate, self._headroom, self._costs, reclaim)
+        self._watching = Watching(
+            self._gate,
+            self._headroom,
+            self._costs,
+            self._defence,
+            own=own,
+            abandoned=self._refusals.abandoned,
+            clock=self._monotonic,
+        )
+        self._pricing = Pricing(
+            self._headroom, self._gate, self._refusals, clock=self._monotonic, operation_limit=operation_limit
+        )
+        self._books = self._gate.holder = Books(
+            self._gate,
+            self._headroom,
+            self._pricing,
+            self._forecast,
+            self._refusals,
+            self._watching,
+            clock=self._monotonic,
+        )
+        self._most_quickly = math.inf if operation_limit is None else operation_limit
+        self._waiting = Waiting(
+            self._gate,
+            self._headroom,
+            self._costs,
+            self._pricing,
+            self._forecast,
+            self._refusals,
+            reclaim=reclaim,
+            clock=self._monotonic,
+            max_queue=max_queue,
+            queue_timeout=queue_timeout,
+        )
         self.on_first: Callable[[], object] | None = None
-        """Called when work is admitted while nothing was in flight: whoever samples should do so more often."""
+        """Called when work is admitted while whoever samples may be asleep: they should do so more often."""
+        self.on_begun: Callable[[], object] | None = None
+        """Called when work has begun to take memory while others wait: what it has reserved and will not need may be
+        seen now."""
+        self.read_now: Callable[[], int | None] | None = None
+        """Bytes that the process holds now; where it is given, work that is not small is measured step by step."""
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def try_acquire(
-        self, task_class: str, *, cost: int | str | None = None, priority: Priority = Priority.NORMAL
+        self,
+        task_class: str,
+        *,
+        cost: int | str | None = None,
+        priority: Priority = Priority.NORMAL,
+        size: float = 0.0,
     ) -> Permit | None:
         """Reserve now, or return None where it would have to wait; arguments and errors as of `acquire`.
 
-        The quick way in: no await, no exception where the answer is «wait».
+        The quick way in: no await, no exception where the answer is «wait». Where the last reading is some
+        milliseconds old and found room in plenty, memory is not read again.
         """
-        if priority.__class__ is not Priority:
-            priority = checked_priority(priority)
+        now = self._monotonic()
+        if cost is not None or size or priority.__class__ is not Priority:
+            return self._try_with(task_class, cost, size, priority, now)
+        # The way of nearly every request. All of it stands here, because calls are what it would cost.
+        gate, room = self._gate, self._headroom
+        lock = gate.lock
+        try:
+            with lock.plain:
+                known = self._costs.find(task_class)
+                nbytes = known.steady_price
+                permit: Permit | None
+                if (
+                    0 < nbytes <= room.spare
+                    and nbytes <= self._most_quickly
+                    and now < room.spare_until
+                    and gate.is_quiet
+                ):
+                    permit = Permit(self._books, task_class, known, nbytes, 0.0, priority, now)
+                    known.enter(permit)
+                    room.spare -= nbytes
+                    gate.reserved += nbytes
+                    gate.in_flight += 1
+                    gate.admitted += 1
+                else:
+                    permit = self._try_known(task_class, known, None, 0.0, priority, now)
+        finally:
+            if lock.pending:
+                lock.catch_up()
+        if gate.is_asleep and permit is not None and self.on_first is not None:
+            self._wake(permit, self.on_first)
+        return permit
+
+    def _try_with(
+        self, task_class: str, cost: int | str | None, size: float, priority: Priority, now: float
+    ) -> Permit | None:
+        """The same, where something is declared."""
+        priority = checked_priority(priority)
+        size = checked_size(size)
         declared = None if cost is None else parse_bytes(cost)
+        with self._gate.lock, self._gate.lock.plain:
+            permit = self._try_known(task_class, self._costs.find(task_class), declared, size, priority, now)
+        if self._gate.is_asleep and permit is not None and self.on_first is not None:
+            self._wake(permit, self.on_first)
+        return permit
+
+    def _try_known(  # noqa: PLR0917 - on the request path
+        self, task_class: str, known: TaskCosts, declared: int | None, size: float, priority: Priority, now: float
+    ) -> Permit | None:
+        """The same, with all that there is to consider. Under the lock."""
         gate = self._gate
-        with gate.lock:
-            nbytes = self._learned(task_class) if declared is None else self._declared(task_class, declared)
-            if not gate.charge(nbytes, declared=declared is not None):
-                return None
-        return self._permit(task_class, nbytes, priority)
+        if declared is not None:
+            nbytes = self._pricing.declared(task_class, declared)
+        elif known.may_start(now):
+            nbytes = self._pricing.learned(task_class, known, size)
+        else:
+            gate.check_open()
+            return None
+        if not gate.charge(nbytes, declared=declared is not None):
+            return None
+        try:
+            return self._books.open(task_class, known, nbytes, size, priority, now, declared=declared is not None)
+        except BaseException:
+            gate.reserved -= nbytes
+            gate.in_flight -= 1
+            raise
 
     def acquire_nowait(
-        self, task_class: str, *, cost: int | str | None = None, priority: Priority = Priority.NORMAL
+        self,
+        task_class: str,
+        *,
+        cost: int | str | None = None,
+        priority: Priority = Priority.NORMAL,
+        size: float = 0.0,
     ) -> Permit:
         """Reserve now; arguments and errors as of `acquire`.
 
         Raises:
             anyio.WouldBlock: It would have to wait.
         """
-        permit = self.try_acquire(task_class, cost=cost, priority=priority)
+        permit = self.try_acquire(task_class, cost=cost, priority=priority, size=size)
         if permit is None:
             raise anyio.WouldBlock
         return permit
@@ -170,6 +254,9 @@ class AdmissionController:
         cost: int | str | None = None,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        size: float = 0.0,
+        held_bytes: int = 0,
+        abandoned: Callable[[], bool] | None = None,
     ) -> Permit:
         """Reserve what the work needs, and wait for it in the event loop.
 
@@ -180,6 +267,9 @@ class AdmissionController:
             cost: Bytes that the work needs at its peak, or text such as ``"80MiB"``; None to use what was learned.
             priority: The higher is served first.
             deadline: Seconds from now within which the work must start.
+            size: Size of the input, in bytes or items, where it is known: costs are learned per size.
+            held_bytes: Bytes that it takes by waiting, such as the buffers of a connection.
+            abandoned: Says whether whoever asked has gone; polled while it waits, from another thread.
 
         Returns:
             The permit; end it with `Permit.record` or `Permit.drop`.
@@ -187,16 +277,19 @@ class AdmissionController:
         Raises:
             AdmissionRejected: The queue is full, the wait too long, the cost beyond what there can be, or the
                 controller closed.
-            ConfigError: A cost, priority or deadline that cannot be.
+            ConfigError: A cost, priority, size or deadline that cannot be.
         """
         if deadline is not None:
             check_deadline(deadline)
-        permit = self.try_acquire(task_class, cost=cost, priority=priority)
+        permit = self.try_acquire(task_class, cost=cost, priority=priority, size=size)
         if permit is not None:
             return permit
-        waiter, timeout, reason = self._queue_up(task_class, cost, priority, deadline, LoopWakeup)
-        if waiter.admitted or await self._gate.wait(waiter, timeout):
-            return self._permit(task_class, waiter.nbytes, priority)
+        waiter, timeout, reason = self._waiting.join(
+            task_class, cost, priority, deadline, size, LoopWakeup, held_bytes=held_bytes, abandoned=abandoned
+        )
+        look = self._watching.look if self._watching.is_unwatched else None
+        if self._gate.take(waiter) or await self._gate.wait(waiter, timeout, look):
+            return self._taken(waiter)
         raise self._refusals.too_late(task_class, waiter.nbytes, reason)
 
     def acquire_sync(
@@ -206,6 +299,7 @@ class AdmissionController:
         cost: int | str | None = None,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        size: float = 0.0,
     ) -> Permit:
         """Reserve what the work needs, and block this thread for it; as `acquire`.
 
@@ -214,36 +308,61 @@ class AdmissionController:
         """
         if deadline is not None:
             check_deadline(deadline)
-        permit = self.try_acquire(task_class, cost=cost, priority=priority)
+        permit = self.try_acquire(task_class, cost=cost, priority=priority, size=size)
         if permit is not None:
             return permit
         refuse_to_block()
-        waiter, timeout, reason = self._queue_up(task_class, cost, priority, deadline, ThreadWakeup)
-        if waiter.admitted or self._gate.wait_sync(waiter, timeout):
-            return self._permit(task_class, waiter.nbytes, priority)
+        waiter, timeout, reason = self._waiting.join(task_class, cost, priority, deadline, size, ThreadWakeup)
+        look = self._watching.look if self._watching.is_unwatched else None
+        if self._gate.take(waiter) or self._gate.wait_sync(waiter, timeout, look):
+            return self._taken(waiter)
         raise self._refusals.too_late(task_class, waiter.nbytes, reason)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
     def adopt_bounds(self) -> None:
         """Take over bounds that have changed, and admit those that now fit."""
-        with self._gate.lock:
+        with self._gate.lock, self._gate.lock.plain:
             self._headroom.adopt()
         self._gate.admit_waiting()
 
-    def sample(self) -> bool:
-        """Read memory, learn from it, and admit those that now fit; called by the watcher, from its thread.
+    def sample(self) -> float | None:
+        """Read memory, learn from it, defend it, and admit those that now fit; called by the watcher, from its thread.
 
         Returns:
-            Whether anything is in flight or waits, so that the next sample should come soon.
+            Seconds until the next sample; None where nothing is in flight and nothing waits.
         """
-        gate = self._gate
-        with gate.lock:
-            self._headroom.refresh()
-            self._headroom.observe(gate.reserved)
-            self._read_own()
-        gate.admit_waiting()
-        return gate.in_flight > 0 or len(gate.queue) > 0
+        return self._watching.sample()
+
+    def go_unwatched(self) -> None:
+        """Nobody calls `sample`: then those that wait and those that end do."""
+        self._watching.is_unwatched = True
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether at the last sample work in flight held or might add much, or nobody knew, or somebody waited."""
+        return self._watching.holds_much
+
+    def tightest(self) -> Tightest:
+        """The bound of which the least was left at the last sample, for telling the pressure."""
+        return self._headroom.tightest()
+
+    def thresholds(self) -> dict[str, tuple[int, int]]:
+        """Usages at which to look at once, by the place where each bound was found: the guard band's begin and half."""
+        return {
+            gauge.bound.source: (gauge.capacity, gauge.bound.limit - gauge.guard // 2)
+            for gauge in self._headroom.gauges
+        }
+
+    def step(self, permit: Permit, work: Awaitable[T]) -> Awaitable[T]:
+        """What to await instead of `work`: itself, or something that measures it where it is not known to be small."""
+        if permit.reserved < STEPPED_FROM or self.read_now is None:
+            return work
+        return Stepped(work, permit, self.read_now, self._has_begun)
+
+    def evicted(self, permit: Permit) -> AdmissionRejected:
+        """What to say to work that was told to end (`Permit.evicted`)."""
+        return self._refusals.evicted(permit.task_class, permit.reserved)
 
     def close(self) -> None:
         """Refuse all further work and all that waits; permits in flight are ended by their holders."""
@@ -254,136 +373,64 @@ class AdmissionController:
         """Whether all work is refused."""
         return self._gate.is_closed
 
+    def save_costs(self) -> bytes:
+        """What was learned, for `load_costs` of a later process."""
+        with self._gate.lock, self._gate.lock.plain:
+            written = self._costs.dump()
+        return written()
+
+    def load_costs(self, data: bytes) -> None:
+        """Begin with what an earlier process has learned.
+
+        Raises:
+            ValueError: It is not what `save_costs` returns; nothing has changed then.
+        """
+        with self._gate.lock, self._gate.lock.plain:
+            self._costs.load(data)
+
     def statistics(self) -> AdmissionStatistics:
         """What is held and was done, now."""
         gate = self._gate
-        with gate.lock:
+        with gate.lock, gate.lock.plain:
             return AdmissionStatistics(
                 capacity=self._headroom.capacity(),
                 headroom=self._headroom.free(gate.reserved, 0),
                 reserved=gate.reserved,
                 in_flight=gate.in_flight,
                 queued=len(gate.queue),
+                queued_bytes=gate.queue.held_bytes,
                 admitted=gate.admitted,
                 probes=gate.probes,
                 rejected=self._refusals.counts(),
+                rejected_idle=self._refusals.idle,
+                evicted=self._defence.evicted,
+                expected_held=int(self._costs.held),
+                expected_to_come=int(self._costs.to_come),
+                unneeded=int(self._costs.unneeded),
                 task_classes=dict(self._costs.statistics()),
-                learning_errors=self._learning_errors,
+                learning_errors=self._watching.learning_errors,
+                unreadable=self._headroom.unreadable,
             )
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _declared(self, task_class: str, nbytes: int) -> int:
-        """Bytes to charge for a declared cost; refuses what can never be admitted. Under the gate's lock."""
-        if self._operation_limit is not None and nbytes > self._operation_limit:
-            raise self._refusals.too_large(task_class, nbytes, min(self._headroom.most(), self._operation_limit))
-        charged = self._at_most_all(nbytes)
-        if charged < nbytes and self._headroom.can_never_fit(nbytes):
-            raise self._refusals.too_large(task_class, nbytes, self._headroom.most())
-        return charged
+    def _taken(self, waiter: Applicant) -> Permit:
+        permit = waiter.permit
+        assert permit is not None
+        if self._gate.is_asleep and self.on_first is not None:
+            self._wake(permit, self.on_first)
+        return permit
 
-    def _declared_waiting(self, nbytes: int) -> int:
-        """The same for one that waits: where it can no longer fit, it is not made to."""
-        charged = self._at_most_all(nbytes)
-        return nbytes if charged < nbytes and self._headroom.can_never_fit(nbytes) else charged
-
-    def _learned(self, task_class: str) -> int:
-        """Bytes to charge where nothing was declared. Under the gate's lock."""
-        nbytes = self._costs.estimate(task_class, self._headroom.most())
-        if self._operation_limit is not None and nbytes > self._operation_limit:
-            nbytes = self._operation_limit
-        return self._at_most_all(nbytes)
-
-    def _at_most_all(self, nbytes: int) -> int:
-        """What is larger than all there is runs alone, by taking all there is; nothing is free of charge."""
-        most = self._headroom.most()
-        if nbytes > most and not self._gate.in_flight:
-            self._headroom.observe(0)
-            most = self._headroom.most()
-        return max(1, min(nbytes, most))
-
-    def _queue_up(
-        self,
-        task_class: str,
-        cost: int | str | None,
-        priority: Priority,
-        deadline: float | None,
-        wakeup: type[LoopWakeup | ThreadWakeup],
-    ) -> tuple[Waiter, float, RejectionReason]:
-        """Join the queue; returns the waiter, how long it may wait, and why it was refused if it waits longer."""
-        timeout, reason = self._queue_timeout, RejectionReason.MEMORY
-        if deadline is not None and deadline <= timeout:
-            timeout, reason = deadline, RejectionReason.DEADLINE
-        price = (
-            partial(self._learned, task_class) if cost is None else partial(self._declared_waiting, parse_bytes(cost))
-        )
-        waiter = Waiter(self._headroom.most(), checked_priority(priority), declared=cost is not None, price=price)
-        if not self._gate.enter_or_queue(waiter, wakeup, self._max_queue):
-            raise self._refusals.queue_full(task_class, waiter.nbytes)
-        return waiter, timeout, reason
-
-    def _permit(self, task_class: str, nbytes: int, priority: Priority) -> Permit:
-        if self._gate.in_flight == 1 and self.on_first is not None:
-            try:
-                self.on_first()
-            except BaseException:
-                self._gate.leave(nbytes)
-                raise
-        return Permit(self, task_class, nbytes, priority, self._clock.monotonic(), self._attribution.begin())
-
-    def end(self, permit: Permit, *, learn: bool) -> None:
-        """Take back what a permit holds; `Permit.record` and `Permit.drop` call it. Never waits."""
-        self._gate.lock.run(partial(self._take_back, permit, learn=learn))
-
-    def _take_back(self, permit: Permit, *, learn: bool) -> Callable[[], None]:
-        gate = self._gate
-        admitted: list[Waiter] = []
-        if permit.is_open:
-            permit.is_open = False
-            if learn:
-                self._observe(permit)
-            gate.reserved -= permit.reserved
-            gate.in_flight -= 1
-            if not gate.in_flight:
-                self._attribution.idle()
-                now = self._clock.monotonic()
-                if now - self._idle_at > _IDLE_SECONDS:
-                    # The moment between two tasks, if there is one, shows what is used without any.
-                    self._idle_at = now
-                    self._read_own()
-            gate.admit(admitted)
-        return partial(gate.notify, admitted)
-
-    def _observe(self, permit: Permit) -> None:
-        """Learn what the work has used; before those that wait are priced anew."""
-        now = self._clock.monotonic()
-        if now - self._sampled_at > _SAMPLE_SECONDS:
-            self._read_own()
+    def _wake(self, permit: Permit, on_first: Callable[[], object]) -> None:
+        """Have those called who sample; they say themselves when they need that again."""
+        self._gate.is_asleep = False
         try:
-            self._costs.observe(permit.task_class, self._attribution.peak(permit.begun, permit.reserved))
-        except Exception:  # noqa: BLE001 - a cost model of the user's; what it does wrong is counted and keeps no bytes
-            self._learning_errors += 1
-        self._refusals.observe(now - permit.admitted_at)
+            on_first()
+        except BaseException:
+            self._gate.is_asleep = True
+            permit.drop()
+            raise
 
-    def _read_own(self) -> None:
-        """Sample this process; under the gate's lock."""
-        gate = self._gate
-        used = self._own.sample()
-        if used is None:
-            return
-        if gate.in_flight == 0 or used < self._floor:
-            self._floor = used
-        self._attribution.sample(used - self._floor, gate.reserved)
-        self._sampled_at = self._clock.monotonic()
-
-
-def check_deadline(deadline: object) -> None:
-    """Refuse a deadline that is none.
-
-    Raises:
-        ConfigError: Not a number of seconds from now.
-    """
-    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline <= _FOREVER:
-        raise ConfigError(
-            f"deadline: got {deadline!r}; expected seconds from now, more than 0 and at most {_FOREVER:.0f}"
-        )
+    def _has_begun(self) -> None:
+        if self.on_begun is not None and not self._gate.is_quiet:
+            self.on_begun()

@@ -4,13 +4,15 @@
 fixed number there, the memory that is really free here. The lock is a plain one, held for microseconds and never over
 an await, because threads and synchronous callers come here too. Giving back never waits for it (`locking` says why).
 
-Not here: what a task costs (`costs`), how much room there is (`headroom`), who is next (`queue`).
+Not here: what a task costs (`learning`), how much room there is (`headroom`), who is next (`queue`).
 """
 
 from __future__ import annotations
 
+import math
+import time
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
@@ -20,10 +22,15 @@ from asyncmem.admission.locking import DeferringLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from asyncmem.admission.locking import Afterwards
     from asyncmem.admission.queue import WaitQueue
     from asyncmem.admission.waiter import Waiter
 
-__all__ = ["Gate", "Room", "refuse_to_block"]
+__all__ = ["Gate", "Holder", "Room", "refuse_to_block"]
+
+
+_LOOK_SECONDS: Final = 0.1
+"""Where nobody samples, those that wait do, as often as this."""
 
 
 class Room(Protocol):
@@ -51,6 +58,26 @@ class Room(Protocol):
         """
         ...
 
+    def price_version(self) -> int:
+        """Another number whenever what a waiter is charged may have changed."""
+        ...
+
+
+class Holder(Protocol):
+    """Keeps the books of what waiters were promised. Called under the gate's lock."""
+
+    def granted(self, waiter: Waiter) -> None:
+        """A queued waiter has been promised its bytes."""
+        ...
+
+    def revoked(self, waiter: Waiter) -> int:
+        """A waiter that was promised its bytes will never use them; returns how many it has of them now."""
+        ...
+
+    def abandoned(self) -> BaseException:
+        """What a waiter is told whose asker has gone."""
+        ...
+
 
 class Gate:
     """Promises bytes to those that fit and queues the rest.
@@ -58,17 +85,38 @@ class Gate:
     Args:
         room: Where the bytes come from.
         queue: The order of those that wait.
+        clock: Monotonic seconds.
     """
 
-    __slots__ = ("_closing", "admitted", "in_flight", "lock", "probes", "queue", "reserved", "room")
+    __slots__ = (
+        "_clock",
+        "_closing",
+        "admitted",
+        "holder",
+        "in_flight",
+        "is_asleep",
+        "is_quiet",
+        "lock",
+        "probes",
+        "queue",
+        "reserved",
+        "room",
+    )
 
-    def __init__(self, room: Room, queue: WaitQueue) -> None:
+    def __init__(self, room: Room, queue: WaitQueue, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.lock = DeferringLock()
         self.room = room
         self.queue = queue
+        self.holder: Holder | None = None
+        """Is told what becomes of waiters; set once, by whoever makes the gate, where somebody keeps books."""
+        self._clock = clock
         self._closing: Callable[[], BaseException] | None = None
+        self.is_quiet = True
+        """Whether one that comes now need not stand behind others: nobody waits, and it is open."""
+        self.is_asleep = True
+        """Whoever samples may not come again by themselves soon: what is admitted next calls them."""
         self.reserved = 0
-        """Bytes promised and not yet given back."""
+        """Bytes promised and not yet given back, and what those that wait cost by waiting."""
         self.in_flight = 0
         """Promises not yet given back."""
         self.admitted = 0
@@ -81,23 +129,31 @@ class Gate:
         """Whether nobody is admitted any more."""
         return self._closing is not None
 
+    def check_open(self) -> None:
+        """Raise what `close` was given, if it was called."""
+        if self._closing is not None:
+            raise self._closing()
+
+    def promise(self, nbytes: int) -> None:
+        """Promise `nbytes` to one for whom there is room. Under the lock."""
+        self.reserved += nbytes
+        self.in_flight += 1
+        self.admitted += 1
+
     def charge(self, nbytes: int, *, declared: bool) -> bool:
         """Promise `nbytes` now, or say that it cannot be; never overtakes one that waits. Under the lock.
 
         Raises:
             BaseException: What `close` was given.
         """
-        if self._closing is not None:
-            raise self._closing()
+        self.check_open()
         if self.queue:
             return False
         if nbytes > self.room.free(self.reserved, nbytes):
             if self.in_flight or not self.room.may_run_alone(nbytes, declared=declared):
                 return False
             self.probes += 1
-        self.reserved += nbytes
-        self.in_flight += 1
-        self.admitted += 1
+        self.promise(nbytes)
         return True
 
     def enter_or_queue(self, waiter: Waiter, wakeup: type[LoopWakeup | ThreadWakeup], max_waiters: int | None) -> bool:
@@ -111,17 +167,18 @@ class Gate:
         """
         admitted: list[Waiter] = []
         try:
-            with self.lock:
-                if self.charge(waiter.size(), declared=waiter.declared):
-                    waiter.admitted = True
-                    return True
+            with self.lock, self.lock.plain:
+                self.check_open()
                 if max_waiters is not None and len(self.queue) >= max_waiters:
                     return False
                 waiter.wakeup = wakeup()
+                waiter.since = self._clock()
+                waiter.size(self.room.price_version())
                 self.queue.add(waiter)
                 waiter.queued = True
-                if len(self.queue) > 1:
-                    self.admit(admitted)
+                self.is_quiet = False
+                self.reserved += waiter.held_bytes
+                self.admit(admitted)
         except BaseException:
             self._withdraw(waiter)
             raise
@@ -129,9 +186,17 @@ class Gate:
             self.notify(admitted)
         return True
 
+    def take(self, waiter: Waiter) -> bool:
+        """Hand over what a waiter was promised; returns whether that was so already."""
+        if not waiter.admitted:
+            return False
+        with self.lock, self.lock.plain:
+            admitted, waiter.admitted = waiter.admitted, False
+        return admitted
+
     def leave(self, nbytes: int) -> None:
         """Give back what was promised, and admit those that now fit. Never waits."""
-        self.lock.run(partial(self._leave, nbytes))
+        self.lock.run(self._leave, nbytes)
 
     def admit_waiting(self) -> None:
         """Admit those that fit; to be called when the room has grown by itself."""
@@ -139,26 +204,49 @@ class Gate:
             return
         admitted: list[Waiter] = []
         try:
-            with self.lock:
+            with self.lock, self.lock.plain:
                 self.admit(admitted)
         finally:
             self.notify(admitted)
 
-    def close(self, error: Callable[[], BaseException]) -> None:
-        """Admit nobody from now on: all that wait, and all that come, raise an `error` of their own."""
-        with self.lock:
-            self._closing = error
-            waiters = list(self.queue)
-            for waiter in waiters:
-                self.queue.remove(waiter)
-                waiter.queued = False
-                waiter.error = error()
-        for waiter in waiters:
+    def expel(self, gone: Callable[[Waiter], bool], error: Callable[[], BaseException]) -> int:
+        """Take those out of the queue of whom `gone` is true; each raises an `error` of its own.
+
+        Returns:
+            How many they were.
+        """
+        if not self.queue:
+            return 0
+        admitted: list[Waiter] = []
+        try:
+            with self.lock, self.lock.plain:
+                expelled = [waiter for waiter in self.queue if gone(waiter)]
+                for waiter in expelled:
+                    waiter.error = error()
+                    self._take_out(waiter)
+                if expelled:
+                    self.admit(admitted)
+        finally:
+            self.notify(admitted)
+        for waiter in expelled:
             if waiter.wakeup is not None:
                 waiter.wakeup.notify()
+        return len(expelled)
 
-    async def wait(self, waiter: Waiter, seconds: float | None) -> bool:
+    def close(self, error: Callable[[], BaseException]) -> None:
+        """Admit nobody from now on: all that wait, and all that come, raise an `error` of their own."""
+        with self.lock, self.lock.plain:
+            self._closing = error
+            self.is_quiet = False
+        self.expel(lambda _waiter: True, error)
+
+    async def wait(self, waiter: Waiter, seconds: float | None, look: Callable[[], object] | None = None) -> bool:
         """Wait in the event loop until a queued waiter is admitted; returns whether it was, within `seconds`.
+
+        Args:
+            waiter: The waiter.
+            seconds: Longest wait; None for any.
+            look: Called now and then where nobody else looks whether it could be admitted.
 
         Raises:
             BaseException: What `close` was given. Cancelled or refused, the waiter holds nothing.
@@ -169,17 +257,26 @@ class Gate:
                 await waiter.wakeup.wait()
             else:
                 with anyio.move_on_after(seconds):
+                    while look is not None and waiter.queued:
+                        look()
+                        with anyio.move_on_after(_LOOK_SECONDS):
+                            await waiter.wakeup.wait()
                     await waiter.wakeup.wait()
         except BaseException:
             self._withdraw(waiter)
             raise
         return self._outcome(waiter)
 
-    def wait_sync(self, waiter: Waiter, seconds: float | None) -> bool:
+    def wait_sync(self, waiter: Waiter, seconds: float | None, look: Callable[[], object] | None = None) -> bool:
         """Block this thread until a queued waiter is admitted; as `wait`."""
         assert isinstance(waiter.wakeup, ThreadWakeup)
+        until = math.inf if seconds is None else time.monotonic() + seconds
         try:
-            waiter.wakeup.wait(seconds)
+            while look is not None and not waiter.wakeup.wait(min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))):
+                if time.monotonic() >= until:
+                    break
+                look()
+            waiter.wakeup.wait(None if seconds is None else max(0.0, until - time.monotonic()))
         except BaseException:  # KeyboardInterrupt
             self._withdraw(waiter)
             raise
@@ -190,18 +287,25 @@ class Gate:
 
         The memory is read once for all of them.
         """
-        first = self.queue.first()
-        if first is None:
+        queue, room = self.queue, self.room
+        first = queue.first()
+        if first is None or self._closing is not None:
             return
-        free, most = self.room.free(self.reserved, first.size()), self.room.most()
-        while (waiter := self.queue.next(free, most)) is not None:
-            free -= waiter.nbytes
+        now, version = self._clock(), room.price_version()
+        free, most = room.free(self.reserved, first.size(version)), room.most()
+        while (waiter := queue.next(free, most, now, version)) is not None:
+            if self.holder is not None and waiter.is_abandoned():
+                self._take_out(waiter)
+                waiter.error = self.holder.abandoned()
+                admitted.append(waiter)  # only to be woken
+                continue
+            free -= waiter.nbytes - waiter.held_bytes
             self._grant(waiter, admitted)
         if self.in_flight:
             return
         # Nothing runs, so nothing will ever be given back: the first that may run alone goes through.
-        for waiter in self.queue:
-            if self.room.may_run_alone(waiter.size(), declared=waiter.declared):
+        for waiter in queue:
+            if room.may_run_alone(waiter.size(version), declared=waiter.declared):
                 self.probes += 1
                 self._grant(waiter, admitted)
                 return
@@ -213,62 +317,68 @@ class Gate:
         """
         for waiter in waiters:
             if waiter.wakeup is not None and not waiter.wakeup.notify():
-                self.leave(waiter.nbytes)
+                self._withdraw(waiter)
 
     def _grant(self, waiter: Waiter, admitted: list[Waiter]) -> None:
+        self._take_out(waiter)
+        admitted.append(waiter)
+        if self.holder is not None:
+            try:
+                self.holder.granted(waiter)
+            except BaseException as error:  # noqa: BLE001 - it is the waiter's, whoever's thread this is
+                waiter.error = error
+                return
+        self.promise(waiter.nbytes)
+        waiter.admitted = True
+
+    def _take_out(self, waiter: Waiter) -> None:
         self.queue.remove(waiter)
         waiter.queued = False
-        self.reserved += waiter.nbytes
-        self.in_flight += 1
-        self.admitted += 1
-        waiter.admitted = True
-        admitted.append(waiter)
+        self.is_quiet = self._closing is None and not self.queue
+        self.reserved -= waiter.held_bytes
 
     def _outcome(self, waiter: Waiter) -> bool:
-        if waiter.queued:
-            with self.lock:
-                afterwards = self._remove(waiter)
+        with self.lock, self.lock.plain:  # it may be admitted by another thread just now
+            afterwards = self._remove(waiter)
+            error, admitted = waiter.error, waiter.admitted
+            waiter.admitted = False  # handed over: whoever is late with waking it takes nothing back
+        if afterwards is not None:
             afterwards()
-        if waiter.error is not None:
-            raise waiter.error
-        return waiter.admitted
+        if error is not None:
+            raise error
+        return admitted
 
     def _withdraw(self, waiter: Waiter) -> None:
         """Leave nothing of a waiter behind, whether it stands in the queue or was admitted meanwhile. Never waits."""
-        self.lock.run(partial(self._undo, waiter))
+        self.lock.run(self._undo, waiter)
 
-    def _leave(self, nbytes: int) -> Callable[[], None]:
+    def _leave(self, nbytes: int) -> Afterwards:
         self.reserved -= nbytes
         self.in_flight -= 1
-        return self._admit_afterwards()
+        return self.admit_afterwards()
 
-    def _undo(self, waiter: Waiter) -> Callable[[], None]:
+    def _undo(self, waiter: Waiter) -> Afterwards:
         if waiter.admitted:
             waiter.admitted = False
-            return self._leave(waiter.nbytes)
+            return self._leave(waiter.nbytes if self.holder is None else self.holder.revoked(waiter))
         return self._remove(waiter)
 
-    def _remove(self, waiter: Waiter) -> Callable[[], None]:
+    def _remove(self, waiter: Waiter) -> Afterwards:
         """Take a waiter out of the queue, if it is still there."""
         if not waiter.queued:
-            return _nothing
-        first = self.queue.first()
-        # One that can never be served blocks nobody: then it may have been any other that did.
-        blocked_others = first is waiter or (first is not None and first.nbytes > self.room.most())
-        self.queue.remove(waiter)
-        waiter.queued = False
-        return self._admit_afterwards() if blocked_others else _nothing
+            return None
+        # Whoever stands first may have been what the others waited for; and one whose waiting cost bytes frees them.
+        mattered = waiter.held_bytes > 0 or waiter.nbytes > self.room.most() or self.queue.first() is waiter
+        self._take_out(waiter)
+        return self.admit_afterwards() if mattered else None
 
-    def _admit_afterwards(self) -> Callable[[], None]:
-        """Admit those that fit; returns what wakes them once the lock is free."""
+    def admit_afterwards(self) -> Afterwards:
+        """Admit those that fit; returns what wakes them once the lock is free. Under the lock."""
+        if not self.queue:
+            return None
         admitted: list[Waiter] = []
-        if self.queue:
-            self.admit(admitted)
-        return partial(self.notify, admitted)
-
-
-def _nothing() -> None:
-    """What is left to do after a section that changed nothing for others."""
+        self.admit(admitted)
+        return partial(self.notify, admitted) if admitted else None
 
 
 def refuse_to_block() -> None:

@@ -1,24 +1,34 @@
 """How many bytes may still be promised, from what the kernel will enforce and what is promised already.
 
-For each bound i with limit Lᵢ and guard band Gᵢ the capacity is Cᵢ = Lᵢ − Gᵢ. In use or promised is taken to be
+For each bound i with limit Lᵢ and guard band Gᵢ the capacity is Cᵢ = Lᵢ − Gᵢ. What will be in use is taken to be
 
-    Eᵢ = P + max(Bᵢ, Xᵢ)
+    Eᵢ = max(Bᵢ + P, Uᵢ + T)
 
-with P the bytes promised, Bᵢ the floor, and Xᵢ what is used beyond all promises: the largest Uᵢ − P of the last tenth
-of a second, Uᵢ being the bytes used. P covers memory that appears only after the decision; X covers leaks, neighbours,
-and work that takes more than it reserved, and makes E never less than U. Headroom is the least of Cᵢ − Eᵢ. Memory is
-read here, at the moment of decision, so it is never stale.
+with P the bytes promised, less those of which tasks in flight have shown that they will not need them, Bᵢ what is used
+beside the tasks in flight, Uᵢ the bytes used now, and T what the tasks in flight may still add, as far as that was
+learned from their kind and age. The first term covers memory that appears only after the decision; the second covers
+what no promise covers: leaks, neighbours, work that takes more than it reserved. Headroom is the least of Cᵢ − Eᵢ.
+Memory is read here, at the moment of decision; a reading serves some milliseconds longer for work that is small beside
+the room that it found.
 
-The floor is what was used when nothing was in flight, or anything less that was seen since: it contains no promise, so
-that Cᵢ − Bᵢ is what one piece of work can be given at most. While work in flight has not yet taken all that it
-reserved, a neighbour's growth hides behind the difference, until something is taken or nothing is in flight.
+Bᵢ is the lower envelope of Uᵢ less what the tasks are believed to hold, over the last second or two: it follows a leak
+under load that never pauses, and a dip of the estimate does not move it. While work runs of which nothing is known yet,
+it stays what it was.
+
+Where a bound cannot be read, the last reading stands, promises are counted on top of it, and the guard band counts
+twice.
+
+Not here: a single bound, its guard band and its envelope (`gauge`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import contextlib
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from asyncmem.units import MIB, parse_bytes
+from asyncmem.admission.gauge import Gauge, guard_band
+from asyncmem.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,60 +36,59 @@ if TYPE_CHECKING:
     from asyncmem._clock import Clock
     from asyncmem.limits import Bound
 
-__all__ = ["Headroom", "guard_band"]
+__all__ = ["Expectation", "Headroom", "Tightest"]
 
-_EXCESS_SECONDS: Final = 0.1
-_GUARD_SHARE: Final = 20
-_GUARD_LEAST: Final = 64 * MIB
-_GUARD_SMALL_SHARE: Final = 8
-
-
-def guard_band(limit: int, configured: int | str | None = None) -> int:
-    """Bytes to keep free below a limit.
-
-    By default 5 % of the limit, and at least 64 MiB or an eighth of the limit, whichever is less: so 32 MiB of a
-    container of 256 MiB, which stays usable, 64 MiB from 512 MiB on, and 5 % above 1.25 GiB.
-
-    Args:
-        limit: Bytes.
-        configured: Bytes or a share of the limit that the user has set instead.
-
-    Returns:
-        Bytes, less than the limit.
-    """
-    if configured is not None:
-        return min(parse_bytes(configured, of=limit), limit - 1)
-    return max(limit // _GUARD_SHARE, min(_GUARD_LEAST, limit // _GUARD_SMALL_SHARE))
+_REUSE_SECONDS: Final = 0.020
+"""Age up to which a reading serves, where it found room in plenty."""
+_REUSE_RATE: Final = 16 * 1024 * MIB
+"""Bytes per second, of the room that it found: one thread fills fresh memory at a sixteenth of this."""
+_REUSE_SLACK: Final = 16 * MIB
+_REUSE_SHARE: Final = 16
+"""A reading is used again while at least this share of the room that it found is left over, and `_REUSE_SLACK`."""
+_PRICE_STEP: Final = MIB
+"""Waiters are priced anew when the floor has moved by more than this."""
+_SEEN_SECONDS: Final = 0.1
+"""Age up to which it counts what tasks in flight were seen not to need."""
 
 
-class _Gauge:
-    """One bound, its capacity and its floor."""
+class Tightest(NamedTuple):
+    """The bound of which the least was left at the last sample."""
 
-    __slots__ = ("_excess", "_excess_at", "bound", "capacity", "floor")
+    used: int
+    """Bytes in use."""
+    limit: int
+    """Bytes."""
+    guard: int
+    """Bytes of the guard band below the limit."""
 
-    def __init__(self, bound: Bound, guard: int, now: float) -> None:
-        self.bound = bound
-        self.capacity = bound.limit - guard
-        self.settle(now, bound.meter.used())
 
-    def settle(self, now: float, used: int) -> None:
-        """Nothing is in flight: what is used now is the floor."""
-        self.floor = self._excess = used
-        self._excess_at = now
+class Expectation(Protocol):
+    """What is believed of the tasks in flight."""
 
-    def take_over(self, old: _Gauge) -> None:
-        """The bound is the same, with another limit: keep what is known of it."""
-        self.floor = old.floor
-        self._excess, self._excess_at = old._excess, old._excess_at
+    @property
+    def held(self) -> float:
+        """Bytes that they hold."""
+        ...
 
-    def base(self, now: float, used: int, reserved: int) -> int:
-        """Bytes that no promise covers."""
-        self.floor = min(self.floor, used)
-        excess = used - reserved
-        if excess >= self._excess or now - self._excess_at > _EXCESS_SECONDS:
-            self._excess = excess
-            self._excess_at = now
-        return max(self.floor, self._excess)
+    @property
+    def to_come(self) -> float:
+        """Bytes that they may still add."""
+        ...
+
+    @property
+    def unneeded(self) -> float:
+        """Bytes that they have reserved and will not need."""
+        ...
+
+    @property
+    def sampled_at(self) -> float:
+        """Monotonic seconds of the reading that this was believed at."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Another number whenever what a task is charged may have changed."""
+        ...
 
 
 class Headroom:
@@ -89,72 +98,182 @@ class Headroom:
         bounds: Says which bounds there are now.
         guard: The guard band that the user has set; None for the default.
         clock: Where time comes from.
+        tasks: What is believed of the tasks in flight.
     """
 
-    __slots__ = ("_bounds", "_clock", "_gauges", "_guard", "_seen")
+    __slots__ = (
+        "_bounds",
+        "_clock",
+        "_gauges",
+        "_guard",
+        "_measured_at",
+        "_most",
+        "_seen",
+        "_tasks",
+        "_version",
+        "_withheld",
+        "spare",
+        "spare_until",
+    )
 
-    def __init__(self, bounds: Callable[[], Sequence[Bound]], *, guard: int | str | None, clock: Clock) -> None:
+    def __init__(
+        self, bounds: Callable[[], Sequence[Bound]], *, guard: int | str | None, clock: Clock, tasks: Expectation
+    ) -> None:
         self._bounds = bounds
         self._guard = guard
         self._clock = clock
+        self._tasks = tasks
         self._seen: Sequence[Bound] = ()
-        self._gauges: list[_Gauge] = []
+        self._gauges: list[Gauge] = []
+        self._version = 0
+        self._measured_at = clock.monotonic()
+        self.spare = 0
+        """Bytes that may be promised without another reading, until `spare_until`."""
+        self.spare_until = -math.inf
+        self._withheld = 0
         self.adopt()
 
+    @property
+    def unreadable(self) -> int:
+        """How often a bound could not be read."""
+        return sum(gauge.unreadable for gauge in self._gauges)
+
+    @property
+    def gauges(self) -> Sequence[Gauge]:
+        """One for each bound."""
+        return self._gauges
+
+    def price_version(self) -> int:
+        """Another number whenever what a waiter is charged may have changed."""
+        return self._version + self._tasks.version
+
     def adopt(self) -> None:
-        """Take over the bounds as they are now; floors of those that stay are kept."""
+        """Take over the bounds as they are now; what is known of those that stay is kept."""
         bounds = self._bounds()
         if bounds is self._seen:
             return
         now = self._clock.monotonic()
-        floors = {gauge.bound.name: gauge for gauge in self._gauges}
+        known = {gauge.bound.name: gauge for gauge in self._gauges}
         gauges = []
         for bound in bounds:
-            gauge = _Gauge(bound, guard_band(bound.limit, self._guard), now)
-            if (old := floors.get(bound.name)) is not None:
+            old = known.get(bound.name)
+            gauge = Gauge(bound, guard_band(bound.limit, self._guard), now, None if old is None else old.last)
+            if old is not None:
                 gauge.take_over(old)
             gauges.append(gauge)
         self._seen, self._gauges = bounds, gauges
+        self._version += 1
+        self.spare_until = -math.inf
+        self._remember_most()
 
     def free(self, reserved: int, wanted: int) -> int:
         """Bytes that may be promised; the slow parts are read again where the quick ones say no."""
-        free = self._read(reserved)
+        free = self._read(reserved, wanted)
         if free < wanted and self._reading_decides(reserved, wanted):
             self.refresh()
-            free = self._read(reserved)
+            free = self._read(reserved, wanted)
         return free
 
-    def _read(self, reserved: int) -> int:
-        free = None
+    def _read(self, reserved: int, wanted: int) -> int:
+        free: int | None = None
+        most: int | None = None
         now = self._clock.monotonic()
+        to_come, promised = int(self._tasks.to_come), self._promised(reserved, now)
         for gauge in self._gauges:
-            used = gauge.bound.meter.used()
-            if reserved == 0:
-                if used != gauge.floor:
-                    gauge.settle(now, used)
+            used = gauge.read()
+            if gauge.is_blind:
+                room = gauge.capacity - gauge.guard - max(gauge.base + reserved, used + to_come)
+            elif reserved == 0:
+                self._settle(gauge, now, used)
                 room = gauge.capacity - used
             else:
-                room = gauge.capacity - reserved - gauge.base(now, used, reserved)
+                gauge.base = min(gauge.base, used)
+                gauge.floor = min(gauge.floor, used)
+                room = gauge.capacity - max(gauge.base + promised, used + to_come)
             if free is None or room < free:
                 free = room
+            if most is None or gauge.capacity - gauge.floor < most:
+                most = gauge.capacity - gauge.floor
         assert free is not None, "there is always a bound"
+        assert most is not None
+        self._most = most
+        free -= self._withheld
+        self.spare = free - wanted - max(_REUSE_SLACK, free // _REUSE_SHARE)
+        self.spare_until = now + min(_REUSE_SECONDS, self.spare / _REUSE_RATE)
         return free
 
+    def _settle(self, gauge: Gauge, now: float, used: int) -> None:
+        if abs(used - gauge.floor) > _PRICE_STEP:
+            self._version += 1
+        gauge.settle(now, used)
+
     def _reading_decides(self, reserved: int, wanted: int) -> bool:
-        return reserved == 0 or all(gauge.floor + reserved + wanted <= gauge.capacity for gauge in self._gauges)
+        promised = self._promised(reserved, self._clock.monotonic())
+        return reserved == 0 or all(gauge.floor + promised + wanted <= gauge.capacity for gauge in self._gauges)
+
+    def _promised(self, reserved: int, now: float) -> int:
+        """Of the bytes reserved, those that are needed, or may be: what was seen a while ago is not seen."""
+        tasks = self._tasks
+        if tasks.unneeded <= 0.0 or now - tasks.sampled_at > _SEEN_SECONDS:
+            return reserved
+        return reserved - min(reserved, int(tasks.unneeded))
 
     def refresh(self) -> None:
         """Read again what the meters build on."""
         for gauge in self._gauges:
-            gauge.bound.meter.refresh()
+            with contextlib.suppress(Exception):  # `Gauge.read` finds out, and says so
+                gauge.bound.meter.refresh()
 
-    def observe(self, reserved: int) -> None:
-        """Take in a sample of what is used beside so many promised bytes."""
-        self._read(reserved)
+    def withhold(self, nbytes: int) -> None:
+        """Keep bytes of the capacity back for now: recovery from an emergency."""
+        if nbytes != self._withheld:
+            self._withheld = nbytes
+            self.spare_until = -math.inf
+
+    def measure(self, reserved: int) -> None:
+        """Take a sample of what is used beside so many promised bytes; `observe` follows, when it was learned from."""
+        self.refresh()
+        self._measured_at = self._clock.monotonic()
+        for gauge in self._gauges:
+            gauge.measure(self._promised(reserved, self._measured_at), self._tasks.to_come)
+
+    def observe(self, reserved: int, *, known: bool) -> None:
+        """Draw from the last sample what is used beside the tasks in flight.
+
+        Args:
+            reserved: Bytes promised.
+            known: Whether it is known of all work in flight what it holds.
+        """
+        for gauge in self._gauges:
+            if reserved == 0:
+                self._settle(gauge, self._measured_at, gauge.used)
+            else:
+                gauge.observe(self._measured_at, self._tasks.held, known=known)
+        self._remember_most()
+
+    def tightest(self) -> Tightest:
+        """The bound of which the least was left at the last sample."""
+        gauge = min(self._gauges, key=lambda gauge: gauge.capacity - gauge.used)
+        return Tightest(gauge.used, gauge.bound.limit, gauge.guard)
+
+    def deficit(self, *, alone: bool = False) -> int:
+        """Bytes by which the last sample was inside a guard band; negative where it was not.
+
+        Args:
+            alone: Count only the last quarter of the band: a single piece of work may use the rest.
+        """
+        seen = [gauge for gauge in self._gauges if not gauge.is_blind]  # nobody is to be cancelled for an old reading
+        return max(
+            (gauge.used - gauge.capacity - (gauge.guard * 3 // 4 if alone else 0) for gauge in seen),
+            default=-self.capacity(),
+        )
 
     def most(self) -> int:
         """Bytes that could be promised if nothing were in flight."""
-        return min(gauge.capacity - gauge.floor for gauge in self._gauges)
+        return self._most
+
+    def _remember_most(self) -> None:
+        self._most = min(gauge.capacity - gauge.floor for gauge in self._gauges)
 
     def capacity(self) -> int:
         """Bytes below the guard band, of the bound that has the fewest."""

@@ -39,7 +39,8 @@ class SemaphoreStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class MemorySemaphore:
     """Hands out bytes up to a capacity, in order of arrival, across tasks, threads and event loops.
 
-    A waiter that fits is never overtaken by a smaller one behind it. When the capacity is lowered nothing is taken
+    A waiter that fits, or will, is never overtaken by a smaller one behind it, and whoever has waited for some seconds
+    counts as of the next higher priority: nobody starves. When the capacity is lowered nothing is taken
     away: nobody is admitted until enough has been released. A waiter larger than a lowered capacity keeps its place,
     and those behind it go on. An uncontended acquire does not yield to the event loop.
 
@@ -54,7 +55,7 @@ class MemorySemaphore:
 
     def __init__(self, capacity: int | str) -> None:
         self._room = _FixedRoom(parse_bytes(capacity))
-        self._gate = Gate(self._room, FairQueue())
+        self._gate = Gate(self._room, FairQueue(passing_seconds=0))
 
     @property
     def capacity(self) -> int:
@@ -93,7 +94,7 @@ class MemorySemaphore:
         """
         waiter = Waiter(self._checked(nbytes), priority)
         self._gate.enter_or_queue(waiter, LoopWakeup, None)
-        if not waiter.admitted:
+        if not self._gate.take(waiter):
             await self._gate.wait(waiter, None)
 
     def acquire_sync(self, nbytes: int | str, *, priority: Priority = Priority.NORMAL) -> None:
@@ -108,7 +109,7 @@ class MemorySemaphore:
         refuse_to_block()
         waiter = Waiter(amount, priority)
         self._gate.enter_or_queue(waiter, ThreadWakeup, None)
-        if not waiter.admitted:
+        if not self._gate.take(waiter):
             self._gate.wait_sync(waiter, None)
 
     def release(self, nbytes: int | str) -> None:
@@ -140,7 +141,7 @@ class MemorySemaphore:
     def statistics(self) -> SemaphoreStatistics:
         """What is held and awaited now."""
         gate = self._gate
-        with gate.lock:
+        with gate.lock, gate.lock.plain:
             return SemaphoreStatistics(
                 capacity=self._room.capacity,
                 reserved=gate.reserved,
@@ -148,7 +149,7 @@ class MemorySemaphore:
             )
 
     def _try(self, amount: int) -> bool:
-        with self._gate.lock:
+        with self._gate.lock, self._gate.lock.plain:
             return self._gate.charge(amount, declared=True)
 
     def _checked(self, nbytes: int | str) -> int:
@@ -182,3 +183,6 @@ class _FixedRoom:
 
     def may_run_alone(self, nbytes: int, *, declared: bool) -> bool:  # noqa: ARG002 - never more than the capacity
         return False
+
+    def price_version(self) -> int:
+        return 0

@@ -5,7 +5,8 @@ has available, with hysteresis, so that one condition gives one alert and not on
 snapshots (`asyncmem.monitor` does) and does not act on pressure (admission does).
 
 Where next: `rules` for what is measured, `episodes` for when an alert begins and ends, `delivery` and `handlers` for
-calling functions, `streams` for iterating, `sinks` for handlers that are ready to use.
+calling functions, `streams` for iterating, `sinks` for handlers that are ready to use, `sight` for when memory cannot
+be seen.
 """
 
 from __future__ import annotations

@@ -24,6 +24,12 @@ _QUOTA: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _PROBLEMS: Final = {
     RejectionReason.MEMORY: (_REDUCED, "Temporary Reduced Capacity", "The memory that this request needs is in use."),
     RejectionReason.DEADLINE: (_REDUCED, "Temporary Reduced Capacity", "This request could not start in time."),
+    RejectionReason.EVICTED: (
+        _REDUCED,
+        "Temporary Reduced Capacity",
+        "Memory ran short while this request was served.",
+    ),
+    RejectionReason.ABANDONED: ("about:blank", "Client Closed Request", "The client has gone."),
     RejectionReason.CLOSED: (_REDUCED, "Temporary Reduced Capacity", "The service is shutting down."),
     RejectionReason.QUEUE_FULL: (_QUOTA, "Quota Exceeded", "Too many requests wait already."),
     RejectionReason.TOO_LARGE: (

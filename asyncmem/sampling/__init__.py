@@ -7,7 +7,8 @@ What is covered:
 - `cgroup`: one directory of the cgroup filesystem, version 1 or 2; `hierarchy` finds the directories.
 - `meters`: how much is used of a bound, page cache left out.
 - `heap`: what the process holds apart from what its allocator keeps.
-- `watcher`: the one background thread.
+- `watcher`: the one background thread; `period`: how soon it should look again.
+- `kernel`: what the kernel says of its own accord.
 - `forks`: what a forked child must forget.
 
 What is not: which limits there are and which binds (`asyncmem.limits`), snapshots and trends (`asyncmem.monitor`),
@@ -18,11 +19,14 @@ from outside.
 from __future__ import annotations
 
 from asyncmem.sampling._files import read_once
+from asyncmem.sampling._malloc import heap_trimmer
 from asyncmem.sampling.cgroup import Cgroup, CgroupParts, CgroupV1, CgroupV2
 from asyncmem.sampling.heap import LiveMeter
+from asyncmem.sampling.kernel import KernelEvent, KernelEvents, KernelEventStatistics, KernelFinding, KernelSignal
 from asyncmem.sampling.linux import LinuxSampler
 from asyncmem.sampling.machine import MachineMemory
 from asyncmem.sampling.meters import CgroupMeter, MachineMeter, ProcessMeter
+from asyncmem.sampling.period import GrowthRate, next_period
 from asyncmem.sampling.portable import PsutilMachine, PsutilSampler
 from asyncmem.sampling.protocols import MachineSampler, ProcessSampler, working_set_of
 from asyncmem.sampling.watcher import Watcher, WatcherStatistics
@@ -33,6 +37,12 @@ __all__ = [
     "CgroupParts",
     "CgroupV1",
     "CgroupV2",
+    "GrowthRate",
+    "KernelEvent",
+    "KernelEventStatistics",
+    "KernelEvents",
+    "KernelFinding",
+    "KernelSignal",
     "LinuxSampler",
     "LiveMeter",
     "MachineMemory",
@@ -46,6 +56,8 @@ __all__ = [
     "WatcherStatistics",
     "default_machine",
     "default_sampler",
+    "heap_trimmer",
+    "next_period",
     "working_set_of",
 ]
 

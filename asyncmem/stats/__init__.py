@@ -1,11 +1,11 @@
 """Arithmetic over sequences of numbers: no I/O, no clock, no asyncio.
 
-`windows` keeps extremes of what was seen lately in constant time; admission's learning builds on it. Who
-measures the numbers: `sampling`. Who decides by them: `admission`.
+`regression` tells apart numbers of which only the sum is seen; admission's learning builds on it. Who measures the
+numbers: `sampling`. Who decides by them: `admission`.
 """
 
 from __future__ import annotations
 
-from asyncmem.stats.windows import CountWindowMaximum, SuffixMaximum
+from asyncmem.stats.regression import SumFilter, SumTerm, fit_line, weighted_quantiles
 
-__all__ = ["CountWindowMaximum", "SuffixMaximum"]
+__all__ = ["SumFilter", "SumTerm", "fit_line", "weighted_quantiles"]

@@ -21,7 +21,7 @@ class SyntheticSampler:
     def __init__(self, working_set: int | str = 0, *, machine: int | str = "16GiB") -> None:
         self.used = parse_bytes(working_set)
         """Bytes of the working set; set it as you like."""
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         """Raised by every reading while it is set."""
         self._machine = parse_bytes(machine)
 

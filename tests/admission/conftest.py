@@ -15,18 +15,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class Memory(SyntheticSampler):
+    """A process whose memory takes time to change: 21 ms, so that an earlier reading of it counts no more."""
+
+    def __init__(self, working_set: str, clock: ManualClock) -> None:
+        self._clock = clock
+        super().__init__(working_set)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "used":
+            self._clock.advance(0.021)
+
+
 class World:
     """A controller over 1000 MiB of which 100 are in use; no guard band, so that the sums are plain."""
 
     def __init__(
         self, limit: str = "1000MiB", *, used: str = "100MiB", enforced: bool = True, **kwargs: object
     ) -> None:
-        self.memory = SyntheticSampler(used)
-        self.limits = SyntheticLimits(self.memory, limit, enforced=enforced)
         self.clock = ManualClock()
+        self.memory = Memory(used, self.clock)
+        self.limits = SyntheticLimits(self.memory, limit, enforced=enforced)
         self.controller = AdmissionController(
             lambda: self.limits.bounds,
-            own=LiveMeter(self.memory, free=lambda: 0, timer=lambda: 0.0),
+            own=LiveMeter(self.memory, free=lambda: 0, timer=lambda: 0.0, cpu=lambda: 0.0),
             clock=self.clock,
             **{"guard": 0} | kwargs,  # type: ignore[arg-type]
         )

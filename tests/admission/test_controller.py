@@ -53,17 +53,25 @@ def test_memory_that_nobody_reserved_counts_too() -> None:
     assert taken == 4
 
 
-def test_an_overshoot_is_forgotten_when_it_is_over() -> None:
-    """Work that took more than it reserved holds others back while it does, and a tenth of a second longer."""
+def test_an_overshoot_counts_while_it_lasts() -> None:
+    """Work that took more than it reserved holds others back while it does, and no longer."""
     world = World()
     permit = world.controller.acquire_nowait("job", cost="100MiB")
     world.memory.used += 500 * MIB
+    world.controller.sample()
     assert world.controller.statistics().headroom == 400 * MIB
     world.memory.used -= 400 * MIB
-    assert world.controller.statistics().headroom == 400 * MIB
-    world.clock.advance(0.2)
+    world.controller.sample()
     assert world.controller.statistics().headroom == 800 * MIB
     permit.drop()
+
+
+def test_work_that_no_sample_has_seen_may_still_take_all_that_it_reserved() -> None:
+    """Memory that appears meanwhile may be a neighbour's."""
+    world = World()
+    world.controller.acquire_nowait("job", cost="400MiB")
+    world.memory.used += 300 * MIB
+    assert world.controller.statistics().headroom == 200 * MIB
 
 
 def test_memory_of_running_tasks_is_not_counted_twice() -> None:
@@ -71,6 +79,7 @@ def test_memory_of_running_tasks_is_not_counted_twice() -> None:
     world = World()
     world.controller.acquire_nowait("job", cost="400MiB")
     world.memory.used += 400 * MIB
+    world.controller.sample()
     assert world.controller.statistics().headroom == 500 * MIB
 
 
@@ -89,39 +98,55 @@ def test_promises_return_to_zero() -> None:
 
 
 def test_an_unknown_class_starts_with_little_company() -> None:
-    """It reserves a quarter of what there is: four at a time until something is known."""
+    """It reserves a quarter of what there is, and one of a kind runs at first, beside other kinds."""
     world = World()
-    permits = [world.controller.try_acquire("new") for _ in range(5)]
-    assert [p is not None for p in permits] == [True] * 4 + [False]
+    permits = [world.controller.try_acquire(name) for name in ("new", "new", "another")]
+    assert [p is not None for p in permits] == [True, False, True]
+    assert world.controller.statistics().reserved == 450 * MIB
+
+
+def test_an_unknown_class_does_not_wait_for_the_end_of_a_long_task() -> None:
+    """Time brings company too."""
+    world = World()
+    world.controller.acquire_nowait("new")
+    world.clock.advance(1.1)
+    assert world.controller.try_acquire("new") is not None
 
 
 def test_a_cost_is_learned_from_tasks_that_run_alone() -> None:
-    """After a few tasks of 40 MiB a task reserves 40 MiB and the margin of a quarter."""
+    """After a few tasks of 40 MiB a task reserves 40 MiB and a margin."""
     world = World()
     world.run_alone("resize", 40, times=5)
+    world.controller.sample()
     known = world.controller.statistics().task_classes["resize"]
-    assert known.peak == 40 * MIB
-    assert known.cost == 50 * MIB
+    assert known.peak == pytest.approx(40 * MIB, rel=0.05)
+    assert known.cost is not None
+    assert 40 * MIB < known.cost < 60 * MIB
     assert known.samples == 5
 
 
 def test_overlapping_tasks_share_the_growth() -> None:
-    """Four tasks of 40 MiB at once teach 40 each, and not 160."""
+    """Two tasks of 40 MiB at once teach 40 each, and not 80."""
     world = World()
-    permits = [world.controller.acquire_nowait("resize") for _ in range(4)]
-    world.memory.used += 160 * MIB
-    world.controller.sample()
-    world.memory.used -= 160 * MIB
-    for permit in permits:
-        permit.record()
-    assert world.controller.statistics().task_classes["resize"].peak == 40 * MIB
+    for _ in range(5):
+        permits = [world.controller.acquire_nowait("resize", cost="60MiB") for _ in range(2)]
+        world.controller.sample()
+        world.memory.used += 80 * MIB
+        for _ in range(5):
+            world.clock.advance(0.01)
+            world.controller.sample()
+        world.memory.used -= 80 * MIB
+        for permit in permits:
+            permit.record()
+        world.controller.sample()
+    assert world.controller.statistics().task_classes["resize"].peak == pytest.approx(40 * MIB, rel=0.2)
 
 
 def test_dropped_work_teaches_nothing() -> None:
     """What was cancelled early has not shown its peak."""
     world = World()
     world.controller.acquire_nowait("resize").drop()
-    assert world.controller.statistics().task_classes == {}
+    assert world.controller.statistics().task_classes["resize"].cost is None
 
 
 def test_an_overshoot_is_learned_at_once() -> None:
@@ -129,7 +154,9 @@ def test_an_overshoot_is_learned_at_once() -> None:
     world = World()
     world.run_alone("report", 10, times=5)
     world.run_alone("report", 200)
-    assert world.controller.statistics().task_classes["report"].cost == 250 * MIB
+    cost = world.controller.statistics().task_classes["report"].cost
+    assert cost is not None
+    assert cost >= 199 * MIB
 
 
 def test_a_learned_cost_beyond_the_capacity_runs_alone() -> None:
@@ -214,17 +241,28 @@ async def test_waiters_go_on_when_permits_end() -> None:
 
 
 async def test_costs_learned_meanwhile_count_for_those_that_wait() -> None:
-    """Fifty-four of an unknown class: four run, and when those have shown to be small, all the others do at once."""
+    """Fifty of a class nobody knows: one runs, and as they show to be small, more and more run beside each other."""
     world = World()
-    permits = [world.controller.acquire_nowait("new") for _ in range(4)]
+    most = 0
+
+    async def work() -> None:
+        permit = await world.controller.acquire("new")
+        nonlocal most
+        most = max(most, world.controller.statistics().in_flight)
+        while world.clock.monotonic() < permit.admitted_at + 0.1:
+            await checkpoint()
+        permit.record()
+
     async with anyio.create_task_group() as tasks:
         for _ in range(50):
-            tasks.start_soon(world.controller.acquire, "new")
+            tasks.start_soon(work)
         await settle()
-        assert world.controller.statistics().queued == 50
-        permits[0].record()
-        await settle()
-        assert world.controller.statistics().queued == 0
+        assert world.controller.statistics().queued == 49
+        while world.controller.statistics().in_flight:
+            world.clock.advance(0.01)
+            world.controller.sample()
+            await settle()
+    assert most > 20
 
 
 async def test_waiters_go_on_when_memory_comes_back_by_itself() -> None:
@@ -233,7 +271,7 @@ async def test_waiters_go_on_when_memory_comes_back_by_itself() -> None:
     held = world.controller.acquire_nowait("job", cost="1MiB")
     world.memory.used = 950 * MIB
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(world.controller.acquire, "job")
+        tasks.start_soon(world.controller.acquire, "other")
         await settle()
         assert world.controller.statistics().queued == 1
         world.memory.used = 100 * MIB
@@ -248,7 +286,7 @@ async def test_a_raised_limit_admits_those_that_wait() -> None:
     world = World()
     world.controller.acquire_nowait("job", cost="900MiB")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(world.controller.acquire, "job")
+        tasks.start_soon(world.controller.acquire, "other")
         await settle()
         world.limits.resize("2000MiB")
         world.limits.refresh()

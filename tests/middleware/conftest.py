@@ -12,7 +12,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from asyncmem import MemoryConfig, MemoryRuntime, Permit
-from asyncmem.admission import current_permit
+from asyncmem.admission import AdmissionStatistics, current_permit
 from asyncmem.middleware.aiohttp import add_health_routes, setup
 from asyncmem.testing import SyntheticLimits, SyntheticSampler
 
@@ -37,13 +37,15 @@ class Bench:
         self.entered = asyncio.Event()
         self.go_on = asyncio.Event()
         self.permits: list[Permit] = []
+        self.requests: list[web.Request] = []
         self.port = 0
 
-    async def hold(self, _request: web.Request) -> web.Response:
+    async def hold(self, request: web.Request) -> web.Response:
         """Work under the permit until `go_on`."""
         permit = current_permit.get()
         assert permit is not None
         self.permits.append(permit)
+        self.requests.append(request)
         self.entered.set()
         await self.go_on.wait()
         return web.Response(text="done")
@@ -59,6 +61,17 @@ class Bench:
             await asyncio.to_thread(self.runtime.stop)
 
         self.app.cleanup_ctx.append(running)
+
+    def hold_all(self, **options: object) -> None:
+        """One route whose handler takes all memory and waits, for GET and POST."""
+        self.app.router.add_get("/hold", self.hold)
+        self.app.router.add_post("/hold", self.hold)
+        self.guard(**({"cost": "900MiB"} | options))
+
+    @property
+    def statistics(self) -> AdmissionStatistics:
+        """What admission holds and has done."""
+        return self.runtime.admission.statistics()
 
     @property
     def in_flight(self) -> int:

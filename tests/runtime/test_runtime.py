@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
+import time
 from typing import Any
 
 import anyio
@@ -51,7 +54,7 @@ async def test_a_guard_holds_a_permit_for_its_block() -> None:
             assert permit.reserved == 80 * MIB
             assert memory.statistics().admission.in_flight == 1
         assert memory.statistics().admission.reserved == 0
-        assert memory.statistics().admission.task_classes["embedding"].samples == 1
+        assert list(memory.statistics().admission.task_classes) == ["embedding"]
 
 
 async def test_work_that_raises_or_is_cancelled_gives_back() -> None:
@@ -65,7 +68,8 @@ async def test_work_that_raises_or_is_cancelled_gives_back() -> None:
             async with memory.guard("job"):
                 await anyio.sleep_forever()
         statistics = memory.statistics().admission
-        assert (statistics.in_flight, statistics.task_classes) == (0, {})
+        assert (statistics.in_flight, statistics.reserved) == (0, 0)
+        assert statistics.task_classes["job"].cost is None
 
 
 async def test_the_blocks_own_error_comes_out_as_it_is() -> None:
@@ -365,3 +369,118 @@ async def test_cancelled_while_it_stops_it_leaves_nothing_behind(anyio_backend: 
     if left := asyncio.all_tasks() - before:
         _, left = await asyncio.wait(left, timeout=5)
     assert left == set()
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("no number")])
+async def test_memory_that_cannot_be_read_is_told_and_stops_nothing(error: Exception) -> None:
+    """Work goes on by what was last read; an alert says so after a second, and another when it is over."""
+    memory = SyntheticSampler("100MiB")
+    runtime = MemoryRuntime(
+        MemoryConfig(guard_band=0, interval=0.05),
+        sampler=memory,
+        machine=memory,
+        limits=SyntheticLimits(memory, "1000MiB", enforced=False),
+    )
+    async with runtime:
+        with capture_alerts(runtime.alerts) as seen:
+            memory.error = error
+            with anyio.fail_after(10):
+                while not [alert for alert in seen if alert.alert_type is AlertType.SAMPLING_FAILED]:
+                    async with runtime.guard("work", cost="300MiB"), runtime.guard("work", cost="300MiB"):
+                        await anyio.sleep(0.02)
+                memory.error = None
+                while seen[-1].state is not AlertState.RESOLVED:  # noqa: ASYNC110 - of another thread
+                    await anyio.sleep(0.02)
+        told = [alert.state for alert in seen if alert.alert_type is AlertType.SAMPLING_FAILED]
+        assert told == [AlertState.FIRING, AlertState.RESOLVED]
+        assert runtime.statistics().watcher.running
+        assert runtime.statistics().admission.reserved == 0
+
+
+async def test_whoever_samples_is_called_only_while_they_may_be_away() -> None:
+    """By the first that comes, then by none while samples go on, and again once they have ended."""
+    memory = SyntheticSampler("100MiB")
+    runtime = MemoryRuntime(
+        MemoryConfig(interval=60.0), sampler=memory, machine=memory, limits=SyntheticLimits(memory, "1000MiB")
+    )
+    async with runtime:
+        calls = []
+        wake = runtime.admission.on_first
+        assert wake is not None
+        runtime.admission.on_first = lambda: calls.append(wake())
+        for called in (1, 2):
+            with anyio.fail_after(5):
+                while runtime.admission._watching.sample() is not None:  # noqa: ASYNC110 - of another thread
+                    await anyio.sleep(0.01)
+            for _ in range(100):
+                async with runtime.guard("work"):
+                    pass
+            async with runtime.guard("work"):
+                before = runtime.statistics().watcher.ticks
+                with anyio.fail_after(5):
+                    while runtime.statistics().watcher.ticks < before + 5:  # noqa: ASYNC110 - of another thread
+                        await anyio.sleep(0.01)
+            assert len(calls) >= called
+            assert len(calls) < 50
+
+
+def test_a_forked_child_is_watched_from_its_first_work() -> None:
+    """Though the parent's thread was awake when it forked, and is not there in the child."""
+    script = """
+import os, time
+from asyncmem import MemoryConfig, MemoryRuntime
+with MemoryRuntime(MemoryConfig(interval=60.0)) as memory:
+    with memory.guard("parent"):
+        while memory.admission._gate.is_asleep:
+            time.sleep(0.01)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                assert not memory.statistics().watcher.running
+                with memory.guard("child"):
+                    before, end = memory.statistics().watcher.ticks, time.monotonic() + 10
+                    while memory.statistics().watcher.ticks < before + 5 and time.monotonic() < end:
+                        time.sleep(0.01)
+                    code = 0 if memory.statistics().watcher.ticks >= before + 5 else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60)
+
+
+async def test_a_limit_is_followed_closely_while_work_is_in_flight() -> None:
+    """Not only as often as snapshots are taken: lowered below what was admitted, it kills within a second."""
+    memory = SyntheticSampler("100MiB")
+    limits = SyntheticLimits(memory, "1000MiB", enforced=False)
+    config = MemoryConfig(guard_band=0, interval=60.0)
+    async with MemoryRuntime(config, sampler=memory, machine=memory, limits=limits) as runtime:
+        async with runtime.guard("work", cost="300MiB"):
+            limits.resize("600MiB")
+            with anyio.fail_after(5):
+                while not runtime.alerts.history:  # noqa: ASYNC110 - of another thread
+                    await anyio.sleep(0.01)
+            assert runtime.statistics().admission.capacity == 600 * MIB
+        assert runtime.alerts.history[-1].alert_type is AlertType.LIMIT_CHANGED
+
+
+def test_a_look_that_fails_halfway_is_followed_by_another() -> None:
+    """Limits that cannot be read for a moment: work in flight is looked at all the same, as often as before."""
+    memory = SyntheticSampler("100MiB")
+    limits = SyntheticLimits(memory, "1000MiB")
+    with MemoryRuntime(MemoryConfig(interval=60.0), sampler=memory, machine=memory, limits=limits) as runtime:
+        runtime.limits.refresh = fail  # type: ignore[method-assign]
+        runtime._next_check = 0.0
+        with runtime.guard("work", cost="300MiB"):
+            before, end = runtime.statistics().watcher.ticks, time.monotonic() + 10
+            while runtime.statistics().watcher.ticks < before + 20 and time.monotonic() < end:
+                time.sleep(0.01)
+            statistics = runtime.statistics().watcher
+        assert statistics.ticks >= before + 20
+        assert statistics.errors > 0
+
+
+def fail() -> bool:
+    """There is nothing to be had."""
+    raise OSError("gone")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from asyncmem.sampling import _files
 from asyncmem.sampling._files import KeptFile, read_once
 
 
@@ -44,6 +47,65 @@ def test_reads_files_of_any_size(tmp_path: Path, size: int) -> None:
 def test_reads_lists_of_the_kernel_to_their_end() -> None:
     """A list that comes in parts is read whole."""
     assert read_once("/proc/self/mountinfo").splitlines() == Path("/proc/self/mountinfo").read_bytes().splitlines()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_both_ways_of_reading_say_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool) -> None:
+    """With the interpreter's lock held, and without where that cannot be had: the same text, the same errors."""
+    if not quick:
+        monkeypatch.setattr(_files, "reader", lambda: None)
+        monkeypatch.setattr(_files, "file_reader", lambda: None)
+    path = tmp_path / "file"
+    path.write_text("text")
+    assert KeptFile(path).read() == read_once(str(path)) == b"text"
+    with pytest.raises(FileNotFoundError, match="absent"):
+        read_once(str(tmp_path / "absent"))
+    with pytest.raises(IsADirectoryError):
+        read_once(str(tmp_path))
+    with pytest.raises(IsADirectoryError):
+        KeptFile(tmp_path).read()
+
+
+def test_readings_do_not_wait_for_a_busy_process() -> None:
+    """Python's own calls let the interpreter's lock go, and get it back when a busy thread is made to let go of it."""
+    kept = KeptFile("/proc/self/statm")
+    before = sys.getswitchinterval()
+    done = threading.Event()
+
+    def read() -> None:
+        for _ in range(100):
+            kept.read()
+            read_once("/proc/self/statm")
+        done.set()
+
+    reader = threading.Thread(target=read)
+    sys.setswitchinterval(0.5)
+    try:
+        reader.start()  # it may have to wait for the lock once
+        begin = time.monotonic()
+        while not done.is_set() and time.monotonic() - begin < 20.0:
+            pass
+    finally:
+        sys.setswitchinterval(before)
+    assert time.monotonic() - begin < 5.0, "a hundred times as long"
+    reader.join()
+
+
+def test_a_file_that_is_slow_to_read_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After three slow readings in a row the lock is let go for it."""
+    kept = KeptFile("/proc/self/statm")
+    calls = 0
+
+    def slow(_descriptor: int) -> bytes:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.001)
+        return b"slow"
+
+    monkeypatch.setattr(kept, "_quick", slow)
+    assert [kept.read() for _ in range(3)] == [b"slow"] * 3
+    assert kept.read() == Path("/proc/self/statm").read_bytes()
+    assert calls == 3
 
 
 def test_opens_again_after_a_reading_that_failed(tmp_path: Path) -> None:

@@ -83,9 +83,12 @@ def test_counts_open_files(sampler: ProcessSampler) -> None:
 
 
 def test_counts_open_files_of_another_process() -> None:
-    """Both samplers agree on a process that waits."""
-    with subprocess.Popen(["sleep", "60"]) as process:
+    """Both samplers agree on a process that waits, once it has opened what it opens to begin with."""
+    argv = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
+            assert process.stdout is not None
+            process.stdout.readline()
             assert LinuxSampler(pid=process.pid).open_files() == PsutilSampler(process.pid).open_files() > 0
         finally:
             process.kill()

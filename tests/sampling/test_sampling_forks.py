@@ -113,7 +113,7 @@ from asyncmem.sampling import Watcher
 ticked = threading.Event()
 def tick():
     ticked.set()
-    return False
+    return None
 watcher = Watcher(tick, idle_interval=60.0, busy_interval=0.001)
 watcher.start()
 assert ticked.wait(10)

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
 
-APP = Path(__file__).parents[1] / "data" / "allocating_app.py"
 LIMIT = 256 * 1024 * 1024
 REQUESTS, MIB, SECONDS = 60, 20, 0.2
 QUIET = 300
@@ -27,63 +21,28 @@ QUIET = 300
 pytestmark = pytest.mark.asyncio
 
 
-class Served:
-    """An app in a process of its own, inside the cgroup."""
+async def burst(app: Any, session: aiohttp.ClientSession, requests: int, seconds: float = SECONDS) -> Counter[str]:
+    """Send so many requests at once; returns how often each outcome was seen."""
 
-    def __init__(self, process: subprocess.Popen[Any], base: str) -> None:
-        self.process = process
-        self.base = base
+    async def one() -> str:
+        query = {"mib": str(MIB), "seconds": str(seconds)}
+        try:
+            async with session.get(f"{app.base}/allocate", params=query) as response:
+                await response.read()
+                return str(response.status)
+        except aiohttp.ClientError as error:
+            return type(error).__name__
 
-    async def until_alive(self, session: aiohttp.ClientSession) -> None:
-        """Ask until it answers; the process has thirty seconds to start."""
-        end = time.monotonic() + 30
-        while True:
-            try:
-                async with session.get(f"{self.base}/livez") as response:
-                    response.raise_for_status()
-                    return
-            except aiohttp.ClientConnectionError:
-                assert self.process.poll() is None, "the app ended before it served"
-                assert time.monotonic() < end, "the app did not start in time"
-                await asyncio.sleep(0.05)
-
-    async def burst(self, session: aiohttp.ClientSession, requests: int, seconds: float = SECONDS) -> Counter[str]:
-        """Send so many requests at once; returns how often each outcome was seen."""
-
-        async def one() -> str:
-            query = {"mib": str(MIB), "seconds": str(seconds)}
-            try:
-                async with session.get(f"{self.base}/allocate", params=query) as response:
-                    await response.read()
-                    return str(response.status)
-            except aiohttp.ClientError as error:
-                return type(error).__name__
-
-        return Counter(await asyncio.gather(*(one() for _ in range(requests))))
-
-
-@pytest_asyncio.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A client that opens as many connections as it is asked for."""
-    timeout = aiohttp.ClientTimeout(total=90)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-        yield session
-
-
-def serve(memory_cgroup: Any, port: int, mode: str) -> Served:
-    """Start the app inside the cgroup."""
-    memory_cgroup.limit = LIMIT
-    process = memory_cgroup.popen([sys.executable, str(APP), str(port), mode])
-    return Served(process, f"http://127.0.0.1:{port}")
+    return Counter(await asyncio.gather(*(one() for _ in range(requests))))
 
 
 async def test_without_the_middleware_the_kernel_kills(
-    memory_cgroup: Any, free_tcp_port: int, session: aiohttp.ClientSession
+    memory_cgroup: Any, serve: Callable[..., Any], session: aiohttp.ClientSession
 ) -> None:
     """1200 MiB at once into 256: the process is killed and the requests in flight are lost."""
-    app = serve(memory_cgroup, free_tcp_port, "bare")
+    app = serve("allocating_app.py", LIMIT // 2**20, "bare")
     await app.until_alive(session)
-    outcomes = await app.burst(session, REQUESTS)
+    outcomes = await burst(app, session, REQUESTS)
     returncode = await asyncio.to_thread(app.process.wait, 30)
     assert returncode == -signal.SIGKILL
     assert memory_cgroup.oom_kills >= 1
@@ -91,13 +50,13 @@ async def test_without_the_middleware_the_kernel_kills(
 
 
 async def test_with_the_middleware_the_same_burst_is_served(
-    memory_cgroup: Any, free_tcp_port: int, session: aiohttp.ClientSession
+    memory_cgroup: Any, serve: Callable[..., Any], session: aiohttp.ClientSession
 ) -> None:
     """Nothing is told to it but the limit that it finds; every request is answered, and every byte comes back."""
-    app = serve(memory_cgroup, free_tcp_port, "guarded")
+    app = serve("allocating_app.py", LIMIT // 2**20, "guarded")
     await app.until_alive(session)
     for _ in range(2):  # the first teaches, the second runs on what was learned
-        assert await app.burst(session, REQUESTS) == {"200": REQUESTS}
+        assert await burst(app, session, REQUESTS) == {"200": REQUESTS}
     async with session.get(f"{app.base}/statistics") as response:
         statistics = await response.json()
     assert (statistics["reserved"], statistics["in_flight"]) == (0, 0)
@@ -107,18 +66,17 @@ async def test_with_the_middleware_the_same_burst_is_served(
     # The margin is a quarter. More comes of tasks that were let in before anything was known: they had reserved more
     # than those beside them, and so are taken to have used more.
     assert MIB * 1024 * 1024 <= learned < 3 * MIB * 1024 * 1024
-    app.process.terminate()
-    assert await asyncio.to_thread(app.process.wait, 30) == 0
+    assert await app.end() == 0
     assert memory_cgroup.oom_kills == 0
 
 
 async def test_a_burst_after_quiet_traffic_is_served_too(
-    memory_cgroup: Any, free_tcp_port: int, session: aiohttp.ClientSession
+    memory_cgroup: Any, serve: Callable[..., Any], session: aiohttp.ClientSession
 ) -> None:
     """One at a time, each request reuses what the allocator kept of the last and seems to cost nothing; it does not."""
-    app = serve(memory_cgroup, free_tcp_port, "guarded")
+    app = serve("allocating_app.py", LIMIT // 2**20, "guarded")
     await app.until_alive(session)
     for _ in range(QUIET):
-        assert await app.burst(session, 1, seconds=0.015) == {"200": 1}
-    assert await app.burst(session, REQUESTS) == {"200": REQUESTS}
+        assert await burst(app, session, 1, seconds=0.015) == {"200": 1}
+    assert await burst(app, session, REQUESTS) == {"200": REQUESTS}
     assert memory_cgroup.oom_kills == 0

@@ -22,9 +22,11 @@ from asyncmem.errors import (
     [
         (RejectionReason.MEMORY, 503),
         (RejectionReason.DEADLINE, 503),
+        (RejectionReason.EVICTED, 503),
         (RejectionReason.CLOSED, 503),
         (RejectionReason.QUEUE_FULL, 429),
         (RejectionReason.TOO_LARGE, 413),
+        (RejectionReason.ABANDONED, 499),
     ],
 )
 def test_each_reason_has_its_status(reason: RejectionReason, status: int) -> None:
@@ -41,7 +43,8 @@ def test_no_reason_is_without_a_status() -> None:
 
 def test_reasons_are_words() -> None:
     """They go into logs, metrics and answers as they are."""
-    assert [f"{reason}" for reason in RejectionReason] == ["memory", "deadline", "queue_full", "too_large", "closed"]
+    words = ["memory", "deadline", "queue_full", "too_large", "evicted", "abandoned", "closed"]
+    assert [f"{reason}" for reason in RejectionReason] == words
 
 
 def test_one_root_catches_all() -> None:
