@@ -53,9 +53,6 @@ __all__ = ["MemoryRuntime", "RuntimeStatistics", "current_runtime", "running_run
 
 _BUSY_SECONDS: Final = 0.010
 """Period of the watcher while work is in flight, where memory is neither short nor growing fast."""
-_LIMITS_SECONDS: Final = 0.1
-"""The limits are read again as often as this while work in flight holds much: one that is lowered below what was
-admitted kills within a second. It takes some 0.1 ms."""
 _SAVE_SECONDS: Final = 60.0
 """Learned costs are saved as often as this."""
 _DRAIN_SECONDS: Final = 1.0
@@ -152,7 +149,7 @@ class MemoryRuntime:
             events=self._kernel_events,
         )
         self._sight = Sight(self._clock, self.config.interval)
-        self._next_check = self._next_limits = 0.0
+        self._next_check = 0.0
         self._check_lock = threading.Lock()
         self._started = False
         self._stopped = False
@@ -350,7 +347,7 @@ class MemoryRuntime:
             self._next_check = now + self.config.interval
             self.check_now()
             self._tell(self._sight.succeeded())
-        elif now >= self._next_limits and self.admission.holds_much:
+        elif self.admission.holds_much and self.limits.has_changed():
             with self._check_lock:
                 self._follow_limits()
         if self._costs_file is not None and now >= self._next_save:
@@ -359,11 +356,11 @@ class MemoryRuntime:
 
     def _follow_limits(self) -> None:
         """Read the limits again; where one has changed, what was admitted below the old one may not fit any more."""
-        self._next_limits = self._clock.monotonic() + _LIMITS_SECONDS
         before = self.limits.binding()
         changed = self.limits.refresh()
         self.admission.adopt_bounds()  # whether or not they have changed just now: it may have failed the last time
         if changed:
+            self._watcher.prompt()
             self._listen()
             self._announce_limit(before, self.limits.binding())
 

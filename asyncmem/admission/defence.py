@@ -91,8 +91,9 @@ class Defence:
         elif not self._is_tidy and now - self._busy_at > _TIDY_SECONDS:
             self._is_tidy = True
             return Measures(reclaim=True)
-        deficit = self._headroom.deficit(alone=gate.in_flight <= 1)
-        phase = self._emergency.look(deficit, now)
+        foreseen = self._headroom.foreseen_deficit(gate.reserved)
+        deficit = max(foreseen, self._headroom.deficit(alone=gate.in_flight <= 1))
+        phase = self._emergency.look(deficit, now, is_foreseen=foreseen > 0)
         victims: list[Permit] = []
         if phase is Phase.CANCEL:
             victims = choose_victims(cast("Sequence[Permit]", self._costs.followed()), deficit)

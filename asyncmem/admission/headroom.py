@@ -106,6 +106,7 @@ class Headroom:
         "_clock",
         "_gauges",
         "_guard",
+        "_is_lowered",
         "_measured_at",
         "_most",
         "_seen",
@@ -131,6 +132,7 @@ class Headroom:
         """Bytes that may be promised without another reading, until `spare_until`."""
         self.spare_until = -math.inf
         self._withheld = 0
+        self._is_lowered = False
         self.adopt()
 
     @property
@@ -160,6 +162,7 @@ class Headroom:
             gauge = Gauge(bound, guard_band(bound.limit, self._guard), now, None if old is None else old.last)
             if old is not None:
                 gauge.take_over(old)
+                self._is_lowered |= bound.limit < old.bound.limit
             gauges.append(gauge)
         self._seen, self._gauges = bounds, gauges
         self._version += 1
@@ -267,6 +270,21 @@ class Headroom:
             (gauge.used - gauge.capacity - (gauge.guard * 3 // 4 if alone else 0) for gauge in seen),
             default=-self.capacity(),
         )
+
+    def foreseen_deficit(self, reserved: int) -> int:
+        """Bytes by which work in flight is expected to pass a limit that was lowered below what it was admitted to.
+
+        0 or less where it is not, and from then on until a limit is lowered again: admission sees to the rest.
+        """
+        if not self._is_lowered:
+            return 0
+        to_come, promised = int(self._tasks.to_come), self._promised(reserved, self._measured_at)
+        seen = [gauge for gauge in self._gauges if not gauge.is_blind]
+        deficit = max(
+            (max(gauge.base + promised, gauge.used + to_come) - gauge.bound.limit for gauge in seen), default=0
+        )
+        self._is_lowered = deficit > 0
+        return deficit
 
     def most(self) -> int:
         """Bytes that could be promised if nothing were in flight."""

@@ -70,6 +70,10 @@ class Limits(Protocol):
         """Look again; returns whether the bounds have changed."""
         ...
 
+    def has_changed(self) -> bool:
+        """Whether it is known already, at hardly any cost, that `refresh` would find a change."""
+        ...
+
     def binding(self) -> Bound:
         """The bound with the least left of it."""
         ...

@@ -49,16 +49,25 @@ class CgroupSource:
         self._membership: bytes | None = None
         self._hierarchies: list[Hierarchy] = []
         self._meters: dict[str, CgroupMeter] = {}
+        self._texts: dict[str, tuple[bytes, ...] | None] = {}
 
     def __call__(self) -> list[Place]:
         """Look at every directory; about 10 µs for each. The meters do not read yet."""
         places = self._locate()
+        texts = {}
         for hierarchy in self._hierarchies:
+            for directory in hierarchy.directories:  # first: what changes from here on is a change
+                texts[directory] = _texts(self._meter(hierarchy, directory))
             places += self._look(hierarchy)
-        kept = {directory for hierarchy in self._hierarchies for directory in hierarchy.directories}
+        self._texts, kept = texts, texts.keys()
         for gone in self._meters.keys() - kept:
             self._meters.pop(gone).close()
         return places
+
+    def has_changed(self) -> bool:
+        """Whether a limit's file says something else than at the last call; about 2 µs for each."""
+        meters = self._meters
+        return any(_texts(meters[directory]) != text for directory, text in self._texts.items())
 
     def _locate(self) -> list[Place]:
         """Find the hierarchies, anew only where the process has moved: mounts are many and hardly ever change."""
@@ -231,6 +240,13 @@ def _limit_place(source: str, path: str, read: Callable[[], int | None], bound: 
         return Place(Finding(source, path, FindingOutcome.UNLIMITED, None, "says that there is no limit"))
     finding = Finding(source, path, FindingOutcome.LIMIT, limit, format_bytes(limit))
     return Place(finding, bound(limit=limit, source=path))
+
+
+def _texts(meter: CgroupMeter) -> tuple[bytes, ...] | None:
+    try:
+        return meter.cgroup.limit_texts()
+    except OSError:  # not there, or not ours to read: that is the next call's to find out
+        return None
 
 
 def _soft(getrlimit: GetRlimit, which: int) -> int | None:

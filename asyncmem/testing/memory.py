@@ -76,9 +76,13 @@ class SyntheticLimits:
 
     def refresh(self) -> bool:
         """Take over what `resize` has set; returns whether that changed anything."""
-        changed = self._next != self.bounds
+        changed = self.has_changed()
         self.bounds = self._next
         return changed
+
+    def has_changed(self) -> bool:
+        """Whether `resize` has set something else since."""
+        return self._next != self.bounds
 
     def binding(self) -> Bound:
         """The one bound there is."""

@@ -192,6 +192,43 @@ def test_nobody_is_cancelled_while_memory_is_not_in_the_band(scene: Scene) -> No
     assert [scene.sample() for _ in range(50)] == [[]] * 50
 
 
+def lower(scene: Scene, limit: int) -> None:
+    """The limit is that many MiB from now on."""
+    scene.world.limits.resize(limit * MIB)
+    scene.world.limits.refresh()
+    scene.controller.adopt_bounds()
+
+
+def test_a_limit_lowered_below_what_work_will_need_ends_the_fewest_at_once(scene: Scene) -> None:
+    """Memory is not in the band yet, but what runs was admitted to more: when it is there, it is too late."""
+    permits = [scene.controller.acquire_nowait("job", cost=cost * MIB) for cost in (100, 200, 300)]
+    for permit in permits:
+        permit.canceller = scene.canceller
+    assert scene.sample() == [], "there is room for all"
+    lower(scene, 650)  # of which 100 are in use, and 600 to come
+    assert scene.sample() == permits[:1]
+    assert scene.events == [], "nothing is there to be reclaimed"
+    permits[0].drop()
+    assert [scene.sample() for _ in range(10)] == [[]] * 10
+
+
+def test_a_limit_that_still_is_enough_ends_nobody(scene: Scene) -> None:
+    """Neither one that is lowered to what they need, nor one that is raised."""
+    permit = scene.controller.acquire_nowait("job", cost=400 * MIB)
+    permit.canceller = scene.canceller
+    for limit in (500, 2000):
+        lower(scene, limit)
+        assert scene.sample() == []
+
+
+def test_what_is_only_foreseen_ends_nobody_while_the_limit_stays(scene: Scene) -> None:
+    """Growth beyond what was reserved waits for the band to be entered."""
+    permit = scene.controller.acquire_nowait("job", cost=700 * MIB)
+    permit.canceller = scene.canceller
+    scene.world.memory.used += 180 * MIB  # somebody else's
+    assert [scene.sample() for _ in range(10)] == [[]] * 10
+
+
 def test_an_emergency_looks_once_per_sample() -> None:
     """Calm, reclaim, cancel, wait; a calm sample begins anew."""
     emergency = Emergency()
@@ -205,6 +242,8 @@ def test_an_emergency_looks_once_per_sample() -> None:
     assert emergency.look(1, 0.31) is Phase.CANCEL
     assert emergency.look(-1, 0.4) is Phase.CALM
     assert emergency.look(1, 0.5) is Phase.RECLAIM
+    assert emergency.look(-1, 0.6) is Phase.CALM
+    assert emergency.look(1, 0.7, is_foreseen=True) is Phase.CANCEL
 
 
 def test_recovery_is_monotone_and_ends() -> None:

@@ -52,6 +52,31 @@ def test_a_limit_changed_in_place(fake_system: FakeSystem, group: Path) -> None:
         assert not finder.refresh()
 
 
+@pytest.mark.parametrize("file", ["maximum", "high"])
+def test_a_change_is_noticed_before_it_is_looked_for(fake_system: FakeSystem, group: Path, file: str) -> None:
+    """Also of a directory above, and of one that had no limit; not where only the usage changes."""
+    finder = fake_system.finder()
+    assert not finder.has_changed()
+    for directory in (group, group.parent):
+        fake_system.group_v2(directory, **{"maximum": GIB, file: GIB // 2})
+        assert finder.has_changed()
+        assert finder.refresh()
+        assert not finder.has_changed()
+    (group / "memory.current").write_text("1\n")
+    assert not finder.has_changed()
+
+
+def test_a_file_that_has_gone_or_come_is_noticed(fake_system: FakeSystem, group: Path) -> None:
+    """Whether the file that is held open says anything is the kernel's business; one that cannot be opened is gone."""
+    (group / "memory.high").unlink()
+    finder = fake_system.finder()
+    assert not finder.has_changed()
+    fake_system.group_v2(group, maximum=GIB, high=GIB // 2)
+    assert finder.has_changed()
+    assert finder.refresh()
+    assert finder.binding().limit == GIB // 2
+
+
 def test_a_limit_taken_off(fake_system: FakeSystem, group: Path) -> None:
     """A group that says that it has no limit any more is believed."""
     finder = fake_system.finder()

@@ -24,6 +24,8 @@ for line in sys.stdin:
     changed = None
     if command == "refresh":
         changed = finder.refresh()
+    elif command == "notice":
+        changed = finder.has_changed()
     elif command == "allocate":
         kept.append(b"x" * (int(argument) * MIB))
     elif command == "free":
@@ -82,9 +84,11 @@ def test_finds_the_limit_that_is_set(child: Child) -> None:
 
 
 def test_sees_a_limit_changed_while_running(child: Child) -> None:
-    """A resize in place is seen at the next refresh."""
+    """A resize in place is noticed at once, and seen at the next refresh."""
     assert child.ask("refresh")["changed"] is False
+    assert child.ask("notice")["changed"] is False
     child.group.limit = 96 * MIB
+    assert child.ask("notice")["changed"] is True
     answer = child.ask("refresh")
     assert (answer["changed"], answer["limit"]) == (True, 96 * MIB)
 

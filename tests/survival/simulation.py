@@ -41,6 +41,8 @@ BODY_FACTOR: Final = 2
 """A body lies in memory twice while it is read."""
 WAKE_SECONDS: Final = 0.010
 BEGUN: Final = MIB // 4
+LOWERING_SECONDS: Final = 0.05
+"""A lower limit that is refused, being below what is in use, is tried again after so many seconds."""
 
 
 class Simulation:
@@ -50,11 +52,13 @@ class Simulation:
         workload: Its name.
         seed: Places the requests.
         stepped: Handlers are measured in their own steps.
+        slower: Times as long that they hold what they take.
     """
 
-    def __init__(self, workload: str, seed: int, *, stepped: bool = True) -> None:
+    def __init__(self, workload: str, seed: int, *, stepped: bool = True, slower: float = 1) -> None:
         self.workload = make(workload, seed)
-        self.in_time = self.late = self.refused = 0
+        self._slower = slower
+        self.in_time = self.late = self.refused = self.cancelled = 0
         self.killed_at: float | None = None
         self.peak = 0
         self._looked_at = -1.0
@@ -64,7 +68,8 @@ class Simulation:
         self._clock = ManualClock()
         self._begin = self._clock.monotonic()
         self._memory = SyntheticSampler(BASE)
-        limits = SyntheticLimits(self._memory, self.workload.limit)
+        self._limit = self.workload.limit
+        self._limits = limits = SyntheticLimits(self._memory, self._limit)
         own = LiveMeter(self._memory, free=lambda: 0, timer=self._clock.monotonic, cpu=lambda: 0.0)
         self.admission = AdmissionController(lambda: limits.bounds, own=own, clock=self._clock)
         self.admission.on_first = lambda: self._look_at(self.now + WAKE_SECONDS)
@@ -72,6 +77,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._count = itertools.count()
         self._waiting: dict[Applicant, int] = {}
+        self._held: dict[Permit, int] = {}
 
     @property
     def now(self) -> float:
@@ -82,6 +88,8 @@ class Simulation:
         """Until the last request has left, or the limit was passed."""
         for index, request in enumerate(self.workload.requests):
             self._at(request.at, lambda index=index: self._arrive(index))  # type: ignore[misc]
+        if (lowered := self.workload.environment.lowered) is not None:
+            self._at(lowered[0], lambda: self._lower(lowered[1]))
         while self._events and self.killed_at is None:
             at, _, event = heapq.heappop(self._events)
             self._clock.advance(max(0.0, at - self.now))
@@ -103,9 +111,20 @@ class Simulation:
             return
         self._next_look, self._looked_at = None, self.now
         period = self.admission.sample()
+        if self._limits.refresh():
+            self.admission.adopt_bounds()
+            period = SOONEST
         if period is not None:
             self._look_at(self.now + max(period, SOONEST) + self._random.expovariate(1 / LATE))
         self._start_admitted()
+
+    def _lower(self, limit: int) -> None:
+        """As the kernel does it: refused while more is in use."""
+        if self._memory.used > limit:
+            self._at(self.now + LOWERING_SECONDS, lambda: self._lower(limit))
+            return
+        self._limit = limit
+        self._limits.resize(limit)
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -137,19 +156,25 @@ class Simulation:
         if is_stepped:
             permit.taken = permit.measured = 0
         body, part = BODY_FACTOR * request.body, work.memory // work.steps // PARTS
+        permit.canceller = self
         self._take(permit, body, is_stepped)
+        begin, hold = self.now + work.pause, work.hold * self._slower
         for step in range(work.steps):
-            begin = self.now + work.pause + step * work.hold / work.steps
             for number in range(1, PARTS + 1):
                 self._at(
-                    begin + number * part / MIB * TOUCH,
+                    begin + step * hold / work.steps + number * part / MIB * TOUCH,
                     lambda last=number == PARTS: self._touch(permit, part, is_stepped, last),  # type: ignore[misc]
                 )
-        held = body + part * PARTS * work.steps
-        self._at(self.now + work.pause + work.hold, lambda: self._end(index, permit, held))
+        self._at(begin + hold, lambda: self._end(index, permit))
+
+    def cancel(self, permit: Permit) -> None:
+        """As its canceller: the work ends at its next step."""
+        self._at(self.now + TOUCH, lambda: self._end(None, permit))
 
     def _touch(self, permit: Permit, part: int, is_stepped: bool, is_last: bool) -> None:
         """A part of a step; only when it is over does the permit say what it has taken."""
+        if permit not in self._held:
+            return
         self._take(permit, part, is_stepped=False)
         if not is_stepped:
             return
@@ -162,17 +187,22 @@ class Simulation:
 
     def _take(self, permit: Permit, size: int, is_stepped: bool) -> None:
         self._memory.used += size
+        self._held[permit] = self._held.get(permit, 0) + size
         if is_stepped:
             permit.taken += size
             permit.measured = max(permit.measured, permit.taken)
         self.peak = max(self.peak, self._memory.used)
-        if self._memory.used > self.workload.limit and self.killed_at is None:
+        if self._memory.used > self._limit and self.killed_at is None:
             self.killed_at = self.now
 
-    def _end(self, index: int, permit: Permit, held: int) -> None:
-        self._memory.used -= held
+    def _end(self, index: int | None, permit: Permit) -> None:
+        if permit not in self._held:
+            return
+        self._memory.used -= self._held.pop(permit)
         permit.record()
-        if self.now - self.workload.requests[index].at <= self.workload.deadline:
+        if index is None:
+            self.cancelled += 1
+        elif self.now - self.workload.requests[index].at <= self.workload.deadline:
             self.in_time += 1
         else:
             self.late += 1
