@@ -243,7 +243,7 @@ async def test_ten_thousand_requests_lose_no_permit(bench: Callable[..., Any], c
     statistics = b.statistics
     assert (statistics.reserved, statistics.queued) == (0, 0)
     refused = ends[429] + ends[503]
-    assert ends[200] and ends[500] and refused and ends["cut off"], ends
+    assert min(ends[200], ends[500], refused, ends["cut off"]) > 0, ends
     assert ends[200] + ends[500] + refused + ends["cut off"] == 10_000, ends
     assert ends[200] + ends[500] <= statistics.admitted <= 10_000 - refused
 
