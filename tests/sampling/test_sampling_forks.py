@@ -64,6 +64,9 @@ def test_a_childs_meter_begins_anew() -> None:
         def limits(self) -> dict[str, int | None]:
             return {}
 
+        def limit_texts(self) -> tuple[bytes, ...]:
+            return ()
+
         def hierarchical_limit(self) -> int | None:
             return None
 
