@@ -38,8 +38,8 @@ class _Clock:
 
 @pytest.fixture
 def manager() -> AlertManager:
-    """A manager without thresholds."""
-    return AlertManager(clock=_Clock())
+    """A manager without thresholds, which resolves at once."""
+    return AlertManager(clock=_Clock(), cooldown=0)
 
 
 @pytest.fixture(scope="session")

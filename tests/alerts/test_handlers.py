@@ -437,7 +437,7 @@ async def test_levels_are_filtered_and_the_end_is_heard(
             manager.check_thresholds(snapshot(percent=percent))
         assert await manager.drain(30)
     assert heard["warning"] == ["firing warning", "resolved warning", "firing warning", "resolved critical"]
-    assert heard["critical"] == ["firing critical", "resolved critical"] * 2
+    assert heard["critical"] == ["escalated critical", "resolved critical", "firing critical", "resolved critical"]
 
 
 async def test_immediate_handlers_need_no_loop(manager: AlertManager, alert: Alerts) -> None:

@@ -18,15 +18,17 @@ Snapshots = Callable[..., MemorySnapshot]
 
 def test_an_episode_is_logged_at_its_levels(snapshot: Snapshots) -> None:
     """Info, warning and critical are logged as such, the end of an episode at info; all without a loop."""
-    manager = AlertManager.with_defaults("conservative")
+    manager = AlertManager(cooldown=0)
+    for level, rss_mb in (("info", 1024), ("warning", 2048), ("critical", 3500)):
+        manager.set_threshold(level, rss_mb=rss_mb)
     manager.add_handler(structlog_sink(), immediate=True)
     with capture_logs() as logs:
         for rss_mb in (1500, 2500, 4000, 10):
             manager.check_thresholds(snapshot(rss_mb=rss_mb))
     assert [(entry["log_level"], entry["alert_level"], entry["state"]) for entry in logs] == [
         ("info", "info", "firing"),
-        ("warning", "warning", "firing"),
-        ("critical", "critical", "firing"),
+        ("warning", "warning", "escalated"),
+        ("critical", "critical", "escalated"),
         ("info", "critical", "resolved"),
     ]
     assert {entry["event"] for entry in logs} == {"memory_alert"}
