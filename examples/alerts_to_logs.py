@@ -1,6 +1,7 @@
-"""Alerts as structured log lines: to structlog by default, to a handler, and to a stream.
+"""Alerts as JSON lines: by structlog without doing anything, by a handler, and by a stream.
 
     python examples/alerts_to_logs.py
+    python examples/alerts_to_logs.py | jq -c 'select(.event == "memory_alert") | {state, percent, alert_message}'
 
 A limit 64 MiB above what the process uses is set; the process then takes 60 MiB of it and lets go again. Alerts fire
 when the thresholds are passed and are resolved when memory is back, one line each on stdout as JSON.

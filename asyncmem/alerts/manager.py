@@ -218,7 +218,7 @@ class AlertManager:
         levels: Iterable[AlertLevel | str] | None = None,
         *,
         immediate: bool = False,
-        timeout: float = 5.0,
+        timeout: float | None = None,
         max_queue: int = 256,
     ) -> Subscription:
         """Have a function called for each alert; an error in it is counted, and logged the first time, never raised.
@@ -234,7 +234,8 @@ class AlertManager:
             immediate: Call it where the alert is raised, in whatever thread, with or without a loop. For functions
                 that are quick, thread-safe, never block and raise no alerts.
             timeout: Seconds that one call may take, then it counts as timed out. An async call is cancelled; a sync
-                one cannot be, and keeps the handler busy.
+                one cannot be, and keeps the handler busy. None for as long as the handler says it needs in an
+                attribute ``handler_timeout``, as sinks that retry do, and for 5 where it has none.
             max_queue: Alerts that may wait for this handler; beyond it the oldest are dropped and counted.
 
         Returns:

@@ -6,12 +6,14 @@ import json
 import logging
 from collections.abc import Callable
 
+import msgspec
 import pytest
 import structlog
 from structlog.testing import CapturingLogger, capture_logs
 
-from asyncmem.alerts import AlertManager, structlog_sink
-from asyncmem.events import AlertLevel, MemoryAlert, MemorySnapshot
+from asyncmem.alerts import AlertManager
+from asyncmem.alerts.sinks import structlog_sink
+from asyncmem.events import AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
 
 Snapshots = Callable[..., MemorySnapshot]
 
@@ -32,6 +34,24 @@ def test_an_episode_is_logged_at_its_levels(snapshot: Snapshots) -> None:
         ("info", "critical", "resolved"),
     ]
     assert {entry["event"] for entry in logs} == {"memory_alert"}
+
+
+@pytest.mark.parametrize("kind", AlertType)
+@pytest.mark.parametrize("level", AlertLevel)
+def test_every_kind_of_alert_is_logged_by_level_and_state(
+    kind: AlertType, level: AlertLevel, alert: Callable[..., MemoryAlert]
+) -> None:
+    """One that fires at its own level, and the end of it at info, whatever it is about and whoever raised it."""
+    fires = msgspec.structs.replace(alert(level=level), alert_type=kind)
+    ends = msgspec.structs.replace(fires, state=AlertState.RESOLVED)
+    with capture_logs() as logs:
+        structlog_sink()(fires)
+        structlog_sink()(ends)
+    assert [entry["log_level"] for entry in logs] == [level.value, "info"]
+    assert [(entry["alert_level"], entry["alert_type"], entry["state"]) for entry in logs] == [
+        (level.value, kind.value, "firing"),
+        (level.value, kind.value, "resolved"),
+    ]
 
 
 def test_fields_are_flat_and_json_ready(snapshot: Snapshots) -> None:

@@ -1,7 +1,7 @@
-"""Handlers that are ready to use: where alerts go when they leave the process.
+"""The sink that logs through structlog; `MemoryRuntime` adds it unless told otherwise.
 
-Here is the one that logs. A sink is made by a function and given to `AlertManager.add_handler`, which says what
-becomes of its errors.
+It flattens an alert into one event and picks the level. How events are written is the business of structlog's
+configuration; records for OpenTelemetry are made by `asyncmem.alerts.sinks.otel`.
 """
 
 from __future__ import annotations
