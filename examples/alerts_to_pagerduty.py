@@ -82,18 +82,20 @@ async def pass_a_threshold(memory: MemoryRuntime) -> None:
     stream = memory.alerts.stream()
     block = bytearray(parse_bytes("60MiB"))
     async for alert in stream:
-        if alert.state is AlertState.FIRING:
+        if alert.rule == "percent" and alert.state is AlertState.FIRING:
             break
     del block
     async for alert in stream:
-        if alert.state is AlertState.RESOLVED:
+        if alert.rule == "percent" and alert.state is AlertState.RESOLVED:
             break
 
 
 async def main() -> None:
     """Trigger an incident, and resolve it."""
     used = default_sampler().working_set()
-    config = MemoryConfig(limit=used + ROOM, guard_band="1MiB", interval=0.05, alert_preset="none", log_alerts=False)
+    config = MemoryConfig(
+        limit=used + ROOM, guard_band="1MiB", interval=0.05, alert_preset="none", log_alerts=False, alert_cooldown=0
+    )
     key = os.environ.get("PAGERDUTY_ROUTING_KEY")
     async with stand_in_for_pagerduty() as local_url:
         pagerduty = WebhookSink(EVENTS_API if key else local_url, body=pagerduty_event(key or 32 * "0"))

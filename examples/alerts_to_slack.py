@@ -59,18 +59,20 @@ async def pass_a_threshold(memory: MemoryRuntime) -> None:
     stream = memory.alerts.stream()
     block = bytearray(parse_bytes("60MiB"))
     async for alert in stream:
-        if alert.state is AlertState.FIRING:
+        if alert.rule == "percent" and alert.state is AlertState.FIRING:
             break
     del block
     async for alert in stream:
-        if alert.state is AlertState.RESOLVED:
+        if alert.rule == "percent" and alert.state is AlertState.RESOLVED:
             break
 
 
 async def main() -> None:
     """Tell Slack about an alert, and about its end."""
     used = default_sampler().working_set()
-    config = MemoryConfig(limit=used + ROOM, guard_band="1MiB", interval=0.05, alert_preset="none", log_alerts=False)
+    config = MemoryConfig(
+        limit=used + ROOM, guard_band="1MiB", interval=0.05, alert_preset="none", log_alerts=False, alert_cooldown=0
+    )
     async with stand_in_for_slack() as local_url:
         slack = WebhookSink(os.environ.get("SLACK_WEBHOOK_URL") or local_url)
         async with MemoryRuntime(config) as memory:

@@ -8,7 +8,6 @@ from asyncmem.alerts import AlertManager, Detail
 from asyncmem.alerts.conditions import Conditions
 from asyncmem.errors import ConfigError
 from asyncmem.events import (
-    AdmissionAction,
     AdmissionOutlook,
     AlertLevel,
     AlertState,
@@ -115,21 +114,8 @@ def test_names_and_levels_that_cannot_be_are_refused(scene: Scene) -> None:
         scene.alerts.report("temperature", "loud", lambda: Detail("no"))
 
 
-def test_an_alert_says_what_admission_did(scene: Scene) -> None:
+def test_an_alert_says_what_admission_did(scene: Scene, outlook: AdmissionOutlook) -> None:
     """Asked once for each alert that is told; where that fails the alert goes out without it."""
-    outlook = AdmissionOutlook(
-        action=AdmissionAction.QUEUEING,
-        headroom=-5,
-        reserved=10,
-        in_flight=2,
-        queued=3,
-        rejected=4,
-        evicted=0,
-        task_class="resize",
-        task_class_share=0.75,
-        demand=2000,
-        exceeds_limit=True,
-    )
     scene.alerts.outlook = lambda: outlook
     scene.conditions.pressure(PressureLevel.HIGH, 1, 2)
     (alert,) = scene.alerts.history

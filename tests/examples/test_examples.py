@@ -41,7 +41,7 @@ def test_plain_asyncio() -> None:
 def test_alerts_to_logs() -> None:
     """An alert fires, is handled, and is resolved; each line is JSON, and one has the permit it was written under."""
     events = [json.loads(line) for line in run("alerts_to_logs.py").splitlines()]
-    alerts = [event for event in events if event["event"] == "memory_alert"]
+    alerts = [event for event in events if event["event"] == "memory_alert" and event["rule"] == "percent"]
     assert [alert["state"] for alert in alerts] == ["firing", "resolved"]
     assert any(event["event"] == "paged" for event in events)
     inside = next(event for event in events if event["event"] == "while_importing")
@@ -53,9 +53,9 @@ def test_alerts_to_slack() -> None:
     """The first attempt fails, the alert and its end arrive all the same, and the webhook's URL is printed nowhere."""
     printed = run("alerts_to_slack.py")
     words = [line.split()[1] for line in printed.splitlines() if line.startswith("slack: ") and line[7] != " "]
-    # Once each: an attempt that comes too late on a slow machine is made again.
-    assert list(dict.fromkeys(words)) == ["503,", "*WARNING*", "*RESOLVED*"]
-    assert re.fullmatch("2 sent, [1-9] tried again, 0 failed", printed.splitlines()[-1])
+    assert words[0] == "503,"
+    assert {"*WARNING*", "*RESOLVED*"} <= set(words)
+    assert re.fullmatch("[2-9] sent, [1-9] tried again, 0 failed", printed.splitlines()[-1])
     assert "stamina.retry_scheduled" in printed
     assert "a-secret" not in printed
 
@@ -63,13 +63,14 @@ def test_alerts_to_slack() -> None:
 def test_alerts_to_pagerduty() -> None:
     """An incident is triggered and resolved under one key; the routing key is printed nowhere."""
     printed = run("alerts_to_pagerduty.py")
-    lines = dict.fromkeys(line for line in printed.splitlines() if line.startswith("pagerduty: ") and line[11] != " ")
+    lines = dict.fromkeys(
+        line for line in printed.splitlines() if line.startswith("pagerduty: ") and "/percent-" in line
+    )
     trigger, resolve = (line.split() for line in lines)
     assert (trigger[1], trigger[3]) == ("trigger", "critical")
     assert resolve[1] == "resolve"
     assert resolve[2] == trigger[2]
-    assert "/percent-" in trigger[2]
-    assert printed.splitlines()[-1] == "2 sent, 0 failed"
+    assert re.fullmatch("[2-9] sent, 0 failed", printed.splitlines()[-1])
     assert 32 * "0" not in printed
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from asyncmem.events import AlertLevel, AlertState, MemoryAlert, MemorySnapshot
+from asyncmem.events import AdmissionOutlook, AlertLevel, AlertState, MemoryAlert, MemorySnapshot
 
 try:
     from opentelemetry._logs import LoggerProvider, SeverityNumber, get_logger
@@ -48,7 +48,7 @@ def otel_sink(logger_provider: LoggerProvider | None = None) -> Callable[[Memory
     (critical is FATAL, the end of an episode INFO). Attributes are ``asyncmem.alert.*`` for the alert itself; of the
     snapshot, in bytes and under the names of the semantic conventions where there are some, ``process.memory.usage``,
     ``process.memory.virtual``, ``system.memory.linux.available``, ``asyncmem.memory.working_set`` and
-    ``asyncmem.memory.limit``, and ``asyncmem.memory.percent``.
+    ``asyncmem.memory.limit``, and ``asyncmem.memory.percent``; of admission ``asyncmem.admission.*``.
 
     A record belongs to no trace: memory is the whole process's, and the request during which it ran short is seldom
     the one to blame.
@@ -88,8 +88,25 @@ def _attributes(alert: MemoryAlert) -> dict[str, str | float]:
         "value": alert.value,
         "threshold": alert.threshold,
     }
-    of_alert = {f"asyncmem.alert.{name}": value for name, value in fields.items() if value is not None}
-    return of_alert if alert.snapshot is None else of_alert | _of_snapshot(alert.snapshot)
+    attributes = {f"asyncmem.alert.{name}": value for name, value in fields.items() if value is not None}
+    if alert.snapshot is not None:
+        attributes |= _of_snapshot(alert.snapshot)
+    if alert.admission is not None:
+        attributes |= _of_admission(alert.admission)
+    return attributes
+
+
+def _of_admission(admission: AdmissionOutlook) -> dict[str, str | float]:
+    fields: dict[str, str | float | None] = {
+        "action": admission.action.value,
+        "headroom": admission.headroom,
+        "in_flight": admission.in_flight,
+        "queued": admission.queued,
+        "task_class": admission.task_class,
+        "task_class_share": admission.task_class_share,
+        "exceeds_limit": admission.exceeds_limit,
+    }
+    return {f"asyncmem.admission.{name}": value for name, value in fields.items() if value is not None}
 
 
 def _of_snapshot(snapshot: MemorySnapshot) -> dict[str, str | float]:

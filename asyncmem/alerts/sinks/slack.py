@@ -13,7 +13,7 @@ import re
 import socket
 from typing import Final
 
-from asyncmem.events import AlertLevel, AlertState, MemoryAlert, MemorySnapshot
+from asyncmem.events import AdmissionOutlook, AlertLevel, AlertState, MemoryAlert, MemorySnapshot
 from asyncmem.units import format_bytes
 
 __all__ = ["slack_message"]
@@ -47,6 +47,8 @@ def slack_message(alert: MemoryAlert, *, source: str | None = None) -> dict[str,
     fields = {"Source": socket.gethostname() if source is None else source}
     if alert.snapshot is not None:
         fields |= _numbers(alert.snapshot)
+    if alert.admission is not None:
+        fields |= _done(alert.admission)
     fields["Alert"] = alert.fingerprint
     return {
         "text": f"*{word}* {_escaped(alert.message, _TEXT)}",
@@ -71,6 +73,13 @@ def _numbers(snapshot: MemorySnapshot) -> dict[str, str]:
         "Resident": format_bytes(snapshot.rss),
         "System has available": format_bytes(snapshot.available_system),
     }
+
+
+def _done(admission: AdmissionOutlook) -> dict[str, str]:
+    fields = {"Admission": f"{admission.action}, {admission.in_flight} in flight, {admission.queued} waiting"}
+    if admission.task_class is not None and admission.task_class_share is not None:
+        fields["Held most by"] = f"{admission.task_class} ({admission.task_class_share:.0%})"
+    return fields
 
 
 def _escaped(text: str, longest: int) -> str:

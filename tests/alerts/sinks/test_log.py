@@ -13,7 +13,7 @@ from structlog.testing import CapturingLogger, capture_logs
 
 from asyncmem.alerts import AlertManager
 from asyncmem.alerts.sinks import structlog_sink
-from asyncmem.events import AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
+from asyncmem.events import AdmissionOutlook, AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
 
 Snapshots = Callable[..., MemorySnapshot]
 
@@ -100,3 +100,13 @@ def test_the_standard_library_takes_the_fields(
     (record,) = caplog.records
     assert record.getMessage() == "memory_alert"
     assert record.__dict__["alert_message"] == "to the record"
+
+
+def test_what_admission_did_is_flat(alert: Callable[..., MemoryAlert], outlook: AdmissionOutlook) -> None:
+    """One word for what it does, and the task class that holds most."""
+    with capture_logs() as logs:
+        structlog_sink()(msgspec.structs.replace(alert(), admission=outlook))
+    (entry,) = logs
+    assert (entry["admission"], entry["task_class"], entry["task_class_share"]) == ("queueing", "resize", 0.75)
+    assert (entry["headroom"], entry["queued"], entry["exceeds_limit"]) == (-5, 3, True)
+    assert json.loads(json.dumps(entry)) == entry

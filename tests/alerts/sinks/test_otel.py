@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from asyncmem.alerts import AlertManager
 from asyncmem.alerts.sinks.otel import otel_sink
-from asyncmem.events import AlertLevel, AlertState, MemoryAlert, MemorySnapshot
+from asyncmem.events import AdmissionOutlook, AlertLevel, AlertState, MemoryAlert, MemorySnapshot
 
 Alerts = Callable[..., MemoryAlert]
 
@@ -145,3 +145,19 @@ def test_it_is_quick_enough_for_a_loop(telemetry: Telemetry, manager: AlertManag
     asyncio.run(raise_one())
     assert len(telemetry.records) == 1
     assert manager.statistics().handler_errors == 0
+
+
+def test_what_admission_did_becomes_attributes(telemetry: Telemetry, alert: Alerts, outlook: AdmissionOutlook) -> None:
+    """What it does, and the task class that holds most."""
+    otel_sink(telemetry.provider)(msgspec.structs.replace(alert(), admission=outlook))
+    attributes = telemetry.records[0].log_record.attributes
+    assert attributes is not None
+    assert {name: value for name, value in attributes.items() if name.startswith("asyncmem.admission.")} == {
+        "asyncmem.admission.action": "queueing",
+        "asyncmem.admission.headroom": -5,
+        "asyncmem.admission.in_flight": 2,
+        "asyncmem.admission.queued": 3,
+        "asyncmem.admission.task_class": "resize",
+        "asyncmem.admission.task_class_share": 0.75,
+        "asyncmem.admission.exceeds_limit": True,
+    }

@@ -6,7 +6,7 @@ import html
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from asyncmem.alerts import AlertManager
 from asyncmem.alerts.sinks.slack import _escaped, slack_message
-from asyncmem.events import AlertLevel, AlertState, MemoryAlert, MemorySnapshot
+from asyncmem.events import AdmissionOutlook, AlertLevel, AlertState, MemoryAlert, MemorySnapshot
 
 Alerts = Callable[..., MemoryAlert]
 
@@ -92,3 +92,11 @@ def test_cutting_breaks_no_escape(text: str, longest: int) -> None:
     shown = escaped.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     assert shown == text or text.startswith(shown.removesuffix("…"))
     assert not {"<", ">"} & set(escaped)
+
+
+def test_what_admission_did_is_shown(alert: Callable[..., MemoryAlert], outlook: AdmissionOutlook) -> None:
+    """And the task class that holds most, with its share."""
+    [attachment] = cast("list[Any]", slack_message(msgspec.structs.replace(alert(), admission=outlook))["attachments"])
+    shown = {field["title"]: field["value"] for field in attachment["fields"]}
+    assert shown["Admission"] == "queueing, 2 in flight, 3 waiting"
+    assert shown["Held most by"] == "resize (75%)"
