@@ -205,19 +205,21 @@ class AdmissionOutlook(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         action: What it does.
         headroom: Bytes that may be promised; negative where more is in use than there is.
+        held: Bytes that work in flight is believed to hold.
         reserved: Bytes promised.
         in_flight: Pieces of work that hold a permit.
         queued: Pieces of work that wait.
         rejected: Work refused for want of memory so far.
         evicted: Work cancelled to free its memory so far.
-        task_class: The task class that holds most of what is promised; None where nothing is in flight.
+        task_class: The task class to which most is promised; None where nothing is in flight.
         task_class_share: Its share of what is promised, 0 to 1.
-        demand: Bytes that would be in use if all that is promised and all that waits had been let in.
+        demand: Bytes that would be in use if all that is promised and all that waits in line had been let in.
         exceeds_limit: Whether that is beyond the limit: without admission the process would be killed, or soon.
     """
 
     action: AdmissionAction
     headroom: int
+    held: int
     reserved: int
     in_flight: int
     queued: int

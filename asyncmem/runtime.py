@@ -24,7 +24,7 @@ from asyncmem.alerts.conditions import Conditions
 from asyncmem.alerts.sight import Sight
 from asyncmem.alerts.sinks import structlog_sink
 from asyncmem.config import MemoryConfig
-from asyncmem.events import AlertLevel, AlertType, MemoryAlert
+from asyncmem.events import MemoryAlert
 from asyncmem.guards import Guard
 from asyncmem.limits import LimitFinder
 from asyncmem.monitor import MemoryMonitor, MonitorStatistics
@@ -47,13 +47,18 @@ if TYPE_CHECKING:
 
     from asyncmem._clock import Clock
     from asyncmem.admission import CostModel, WaitQueue
-    from asyncmem.limits import Bound, Limits
+    from asyncmem.limits import Limits
     from asyncmem.sampling import MachineSampler, ProcessSampler
 
 __all__ = ["MemoryRuntime", "RuntimeStatistics", "current_runtime", "running_runtimes"]
 
 _BUSY_SECONDS: Final = 0.010
 """Period of the watcher while work is in flight, where memory is neither short nor growing fast."""
+_WARM_UP_SECONDS: Final = 300.0
+"""What is taken before any work has come is no growth, for so long."""
+_LIMITS_SECONDS: Final = 0.1
+"""All limits are read again as often as this while work in flight holds much: one that is lowered below what was
+admitted kills within a second. It takes some 0.1 ms; those that can be seen to change are seen at each look."""
 _SAVE_SECONDS: Final = 60.0
 """Learned costs are saved as often as this."""
 _DRAIN_SECONDS: Final = 1.0
@@ -122,7 +127,7 @@ class MemoryRuntime:
         self.monitor = MemoryMonitor(
             history=self.config.history, sampler=self._sampler, machine=machine, limits=self.limits, clock=self._clock
         )
-        self._conditions = Conditions(self.alerts, self.monitor.capture_snapshot)
+        self._conditions = Conditions(self.alerts, self.monitor.capture_snapshot, self._clock)
         heap = LiveMeter(self._sampler)
         self._reclaim = Reclaim(
             self._sampler.working_set,
@@ -154,8 +159,9 @@ class MemoryRuntime:
             events=self._kernel_events,
         )
         self._sight = Sight(self._clock, self.config.interval)
-        self._next_check = 0.0
+        self._next_check = self._next_limits = 0.0
         self._check_lock = threading.Lock()
+        self._started_at = self._clock.monotonic()
         self._started = False
         self._stopped = False
         self._tasks: TaskGroup | None = None
@@ -206,6 +212,7 @@ class MemoryRuntime:
 
     def _end_watching(self) -> None:
         self._watcher.stop()
+        self.alerts.end("memory is no longer watched: the runtime has stopped")
         if self._costs_file is not None and self._started:
             self._costs_file.save()
 
@@ -308,12 +315,13 @@ class MemoryRuntime:
         with self._check_lock:
             self._follow_limits()
             snapshot = self.monitor.capture_snapshot()
-            outlook = self.admission.outlook()
-            if not self.admission.has_admitted:  # what is taken before any work has come is no growth
-                self.alerts.set_baseline(snapshot)
-            self._conditions.shedding(outlook.rejected, outlook.evicted)
-            self._conditions.reclaimed(self._reclaim.statistics().bytes_freed)
-        self.alerts.check_thresholds(snapshot)  # outside the lock: handlers may be called in there
+        # Outside the lock: handlers may be called in there.
+        if not self.admission.has_admitted and self._clock.monotonic() - self._started_at < _WARM_UP_SECONDS:
+            self.alerts.follow_baseline(snapshot)
+        self._announce_limit()
+        self._conditions.shedding(*self.admission.shed, snapshot)
+        self._conditions.reclaimed(self._reclaim.statistics().bytes_freed, snapshot)
+        self.alerts.check_thresholds(snapshot)
 
     def statistics(self) -> RuntimeStatistics:
         """What all parts hold and have done."""
@@ -343,6 +351,10 @@ class MemoryRuntime:
 
     def _look(self) -> float | None:
         """The cheap sample, and once per interval the snapshot."""
+        try:
+            self._see_limits(self._clock.monotonic())
+        except Exception as error:  # noqa: BLE001 - below the old limits, then
+            self._watcher.count(error)
         period = self.admission.sample()
         try:
             self._look_around(self._clock.monotonic())
@@ -358,22 +370,28 @@ class MemoryRuntime:
             self._next_check = now + self.config.interval
             self.check_now()
             self._tell(self._sight.succeeded())
-        elif self.admission.holds_much and self.limits.has_changed():
-            with self._check_lock:
-                self._follow_limits()
         if self._costs_file is not None and now >= self._next_save:
             self._next_save = now + _SAVE_SECONDS
             self._costs_file.save()
 
+    def _see_limits(self, now: float) -> None:
+        """While work holds much, see a changed limit before the sample: what it will not hold is ended at once."""
+        if self.admission.holds_much and (now >= self._next_limits or self.limits.has_changed()):
+            with self._check_lock:
+                self._follow_limits()
+            self._announce_limit()
+
     def _follow_limits(self) -> None:
         """Read the limits again; where one has changed, what was admitted below the old one may not fit any more."""
-        before = self.limits.binding()
+        self._next_limits = self._clock.monotonic() + _LIMITS_SECONDS
         changed = self.limits.refresh()
         self.admission.adopt_bounds()  # whether or not they have changed just now: it may have failed the last time
         if changed:
-            self._watcher.prompt()
             self._listen()
-            self._announce_limit(before, self.limits.binding())
+
+    def _announce_limit(self) -> None:
+        binding = self.limits.binding()
+        self._conditions.limit(binding.limit, binding.source)
 
     def _tell(self, alert: MemoryAlert | None) -> None:
         if alert is not None:
@@ -383,22 +401,6 @@ class MemoryRuntime:
         """Have the kernel tell when usage enters the guard band; polling finds out too, a little later."""
         thresholds = self.admission.thresholds()
         self._kernel_events.arm({os.path.dirname(source): usages for source, usages in thresholds.items()})  # noqa: PTH120 - text, and no file is looked at
-
-    def _announce_limit(self, before: Bound, after: Bound) -> None:
-        if before.limit == after.limit:
-            return
-        self.alerts.emit(
-            MemoryAlert(
-                level=AlertLevel.WARNING if after.limit < before.limit else AlertLevel.INFO,
-                alert_type=AlertType.LIMIT_CHANGED,
-                message=f"the memory limit changed from {format_bytes(before.limit)} to {format_bytes(after.limit)} "
-                f"({after.source})",
-                timestamp=self._clock.now(),
-                fingerprint=f"limit:{after.name}",
-                value=float(after.limit),
-                threshold=float(before.limit),
-            )
-        )
 
     def _warn_if_too_small(self) -> None:
         """Say clearly that the process does not fit below its limit: it then serves one task at a time."""

@@ -107,7 +107,7 @@ class AdmissionController:
         self._monotonic = clock.monotonic
         self._gate = Gate(self._headroom, FairQueue() if queue is None else queue, clock=self._monotonic)
         self._forecast = Forecast(clock)
-        self._refusals = Refusals(self._gate, self._forecast, queue_timeout)
+        self._refusals = Refusals(self._gate, self._forecast, queue_timeout, clock=self._monotonic)
         self._defence = Defence(self._gate, self._headroom, self._costs, reclaim)
         self._outlook = Outlook(self._gate, self._headroom, self._costs, self._refusals, self._defence)
         self._watching = Watching(
@@ -341,6 +341,11 @@ class AdmissionController:
     def go_unwatched(self) -> None:
         """Nobody calls `sample`: then those that wait and those that end do."""
         self._watching.is_unwatched = True
+
+    @property
+    def shed(self) -> tuple[int, int]:
+        """Work refused for want of memory, and work told to end to free it, so far."""
+        return self._refusals.short_of_memory(), self._defence.evicted
 
     @property
     def has_admitted(self) -> bool:

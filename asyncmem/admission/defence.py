@@ -6,6 +6,7 @@ headroom that is withheld afterwards.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from asyncmem.admission.emergency import Emergency, Phase, Recovery, choose_victims
@@ -63,12 +64,15 @@ class Defence:
         "_busy_at",
         "_costs",
         "_emergency",
+        "_ending",
         "_gate",
         "_headroom",
         "_is_tidy",
         "_reclaim",
         "_recovery",
         "evicted",
+        "evicted_at",
+        "foreseen",
     )
 
     def __init__(self, gate: Gate, headroom: Headroom, costs: CostModel, reclaim: Reclaiming | None) -> None:
@@ -80,8 +84,13 @@ class Defence:
         self._recovery = Recovery()
         self._busy_at = 0.0
         self._is_tidy = True
+        self._ending: list[Permit] = []
+        self.foreseen = 0
+        """Bytes by which memory was expected to run short, at the last look, though it had not yet."""
         self.evicted = 0
         """Permits whose work was told to end."""
+        self.evicted_at = -math.inf
+        """When that was last, in monotonic seconds."""
 
     def look(self, now: float) -> Measures:
         """What the last sample calls for. Under the gate's lock."""
@@ -91,9 +100,11 @@ class Defence:
         elif not self._is_tidy and now - self._busy_at > _TIDY_SECONDS:
             self._is_tidy = True
             return Measures(reclaim=True)
-        foreseen = self._headroom.foreseen_deficit(gate.reserved)
-        deficit = max(foreseen, self._headroom.deficit(alone=gate.in_flight <= 1))
-        phase = self._emergency.look(deficit, now, is_foreseen=foreseen > 0)
+        self._ending = [permit for permit in self._ending if permit.is_open]
+        promised = gate.reserved - sum([permit.reserved for permit in self._ending])
+        self.foreseen = self._headroom.foreseen_deficit(promised)
+        deficit = max(self.foreseen, self._headroom.deficit(alone=gate.in_flight <= 1))
+        phase = self._emergency.look(deficit, now)
         victims: list[Permit] = []
         if phase is Phase.CANCEL:
             victims = choose_victims(cast("Sequence[Permit]", self._costs.followed()), deficit)
@@ -102,7 +113,9 @@ class Defence:
             self._recovery.begin(self._headroom.capacity(), now)
             for victim in victims:
                 victim.evicted = True
+            self._ending += victims
             self.evicted += len(victims)
+            self.evicted_at = now
         self._headroom.withhold(self._recovery.withheld(now))
         reclaim = not victims and (phase is not Phase.CALM or len(gate.queue) > 0)
         return Measures(reclaim, victims, force=phase is Phase.RECLAIM_AGAIN)

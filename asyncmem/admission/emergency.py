@@ -52,13 +52,12 @@ class Emergency:
         self._patient_until = 0.0
         self._patient_samples = 0
 
-    def look(self, deficit: int, now: float, *, is_foreseen: bool = False) -> Phase:
+    def look(self, deficit: int, now: float) -> Phase:
         """What to do at a sample.
 
         Args:
             deficit: Bytes inside the guard band, 0 or less where memory is not there.
             now: Monotonic seconds.
-            is_foreseen: Memory is not there yet, but will be: there is nothing to reclaim, and no time to lose.
         """
         if deficit <= 0:
             self._reclaimed = self._has_cancelled = False
@@ -67,7 +66,7 @@ class Emergency:
         if self._patient_samples > 0 or now < self._patient_until:
             self._patient_samples = max(0, self._patient_samples - 1)
             return Phase.WAIT
-        if not self._reclaimed and not is_foreseen:
+        if not self._reclaimed:
             self._reclaimed = True
             return Phase.RECLAIM_AGAIN if self._has_cancelled else Phase.RECLAIM
         return Phase.CANCEL

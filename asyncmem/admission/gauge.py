@@ -71,6 +71,7 @@ class Gauge:
         "floor",
         "guard",
         "is_blind",
+        "is_lowered",
         "last",
         "unreadable",
         "used",
@@ -86,6 +87,8 @@ class Gauge:
         self._surprises: list[tuple[int, float]] = []
         self.is_blind = False
         """The last reading failed."""
+        self.is_lowered = False
+        """The limit was lowered, and what work in flight was admitted to may be beyond it."""
         self.unreadable = 0
         """Readings that failed."""
         self.last = bound.meter.used() if last is None else last
@@ -114,6 +117,8 @@ class Gauge:
     def take_over(self, old: Gauge) -> None:
         """The bound is the same, with another limit: keep what is known of it."""
         self.floor, self.base = old.floor, old.base
+        # Where the kernel does not kill, work that is beyond the limit is let go on.
+        self.is_lowered = self.bound.kills and (self.bound.limit < old.bound.limit or old.is_lowered)
         self.unreadable += old.unreadable
         self._samples, self._surprises = old._samples, old._surprises
         self._lower, self._lower_before, self._since = old._lower, old._lower_before, old._since

@@ -106,7 +106,6 @@ class Headroom:
         "_clock",
         "_gauges",
         "_guard",
-        "_is_lowered",
         "_measured_at",
         "_most",
         "_seen",
@@ -132,7 +131,6 @@ class Headroom:
         """Bytes that may be promised without another reading, until `spare_until`."""
         self.spare_until = -math.inf
         self._withheld = 0
-        self._is_lowered = False
         self.adopt()
 
     @property
@@ -162,7 +160,6 @@ class Headroom:
             gauge = Gauge(bound, guard_band(bound.limit, self._guard), now, None if old is None else old.last)
             if old is not None:
                 gauge.take_over(old)
-                self._is_lowered |= bound.limit < old.bound.limit
             gauges.append(gauge)
         self._seen, self._gauges = bounds, gauges
         self._version += 1
@@ -274,17 +271,33 @@ class Headroom:
     def foreseen_deficit(self, reserved: int) -> int:
         """Bytes by which work in flight is expected to pass a limit that was lowered below what it was admitted to.
 
-        0 or less where it is not, and from then on until a limit is lowered again: admission sees to the rest.
+        0 or less where it is not; then no more is foreseen until a limit is lowered again, for admission sees to that.
+
+        Args:
+            reserved: Bytes promised to work that was not told to end.
         """
-        if not self._is_lowered:
+        lowered = [gauge for gauge in self._gauges if gauge.is_lowered]
+        if not lowered:
             return 0
-        to_come, promised = int(self._tasks.to_come), self._promised(reserved, self._measured_at)
-        seen = [gauge for gauge in self._gauges if not gauge.is_blind]
-        deficit = max(
-            (max(gauge.base + promised, gauge.used + to_come) - gauge.bound.limit for gauge in seen), default=0
-        )
-        self._is_lowered = deficit > 0
-        return deficit
+        promised = self._promised(reserved, self._measured_at)
+        worst = 0
+        for gauge in lowered:
+            if gauge.is_blind:  # nobody is to be cancelled for an old reading
+                continue
+            deficit = gauge.base + promised - gauge.bound.limit
+            gauge.is_lowered = deficit > 0
+            worst = max(worst, deficit)
+        return worst
+
+    def demand(self, reserved: int) -> Tightest:
+        """As `tightest`, where what is promised and not yet taken counts as used."""
+        now = self._clock.monotonic()
+        to_come, promised = int(self._tasks.to_come), self._promised(reserved, now)
+        demands = [
+            Tightest(max(gauge.base + promised, gauge.used + to_come), gauge.bound.limit, gauge.guard)
+            for gauge in self._gauges
+        ]
+        return min(demands, key=lambda demand: demand.limit - demand.guard - demand.used)
 
     def most(self) -> int:
         """Bytes that could be promised if nothing were in flight."""

@@ -5,18 +5,15 @@ All numbers of a controller are in `statistics`; here are the few that a person 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from asyncmem.events import AdmissionAction, AdmissionOutlook
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from asyncmem.admission.defence import Defence
     from asyncmem.admission.gate import Gate
     from asyncmem.admission.headroom import Headroom
     from asyncmem.admission.learning import CostModel
-    from asyncmem.admission.permit import Permit
     from asyncmem.admission.refusals import Refusals
 
 __all__ = ["Outlook"]
@@ -36,17 +33,7 @@ class Outlook:
         defence: How much was cancelled.
     """
 
-    __slots__ = (
-        "_costs",
-        "_defence",
-        "_evicted",
-        "_evicted_at",
-        "_gate",
-        "_headroom",
-        "_refusals",
-        "_rejected",
-        "_rejected_at",
-    )
+    __slots__ = ("_costs", "_defence", "_gate", "_headroom", "_refusals")
 
     def __init__(self, gate: Gate, headroom: Headroom, costs: CostModel, refusals: Refusals, defence: Defence) -> None:
         self._gate = gate
@@ -54,47 +41,39 @@ class Outlook:
         self._costs = costs
         self._refusals = refusals
         self._defence = defence
-        self._rejected = self._evicted = 0
-        self._rejected_at = self._evicted_at = -_RECENT
 
     def take(self, now: float) -> AdmissionOutlook:
-        """The outlook now, in monotonic seconds."""
+        """The outlook now, in monotonic seconds; some 10 µs, and 0.2 more for each task class."""
         gate, headroom = self._gate, self._headroom
-        rejected, evicted = self._refusals.short_of_memory(), self._defence.evicted
-        if rejected > self._rejected:
-            self._rejected, self._rejected_at = rejected, now
-        if evicted > self._evicted:
-            self._evicted, self._evicted_at = evicted, now
         task_class, share = self._heaviest()
-        free = headroom.free(gate.reserved, 0)
-        demand = headroom.capacity() - free + gate.queue.wanted
+        expected = headroom.demand(gate.reserved)
+        demand = expected.used + gate.queue.wanted
         return AdmissionOutlook(
             action=self._action(now),
-            headroom=free,
+            headroom=headroom.free(gate.reserved, 0),
+            held=int(self._costs.held),
             reserved=gate.reserved,
             in_flight=gate.in_flight,
             queued=len(gate.queue),
-            rejected=rejected,
-            evicted=evicted,
+            rejected=self._refusals.short_of_memory(),
+            evicted=self._defence.evicted,
             task_class=task_class,
             task_class_share=share,
             demand=demand,
-            exceeds_limit=demand > headroom.tightest().limit,
+            exceeds_limit=demand > expected.limit,
         )
 
     def _action(self, now: float) -> AdmissionAction:
-        if now - self._evicted_at < _RECENT:
+        if now - self._defence.evicted_at < _RECENT:
             return AdmissionAction.CANCELLING
-        if now - self._rejected_at < _RECENT:
+        if now - self._refusals.short_at < _RECENT:
             return AdmissionAction.SHEDDING
         return AdmissionAction.QUEUEING if self._gate.queue else AdmissionAction.ADMITTING
 
     def _heaviest(self) -> tuple[str | None, float | None]:
-        """The task class that holds most of what is promised, and its share."""
-        by_class: dict[str, int] = {}
-        for permit in cast("Sequence[Permit]", self._costs.followed()):
-            by_class[permit.task_class] = by_class.get(permit.task_class, 0) + permit.reserved
-        if not by_class:
+        """The task class that was promised most, and its share."""
+        promised = self._costs.promised()
+        heaviest = max(promised, key=promised.__getitem__, default=None)
+        if heaviest is None:
             return None, None
-        heaviest = max(by_class, key=by_class.__getitem__)
-        return heaviest, round(min(1.0, by_class[heaviest] / max(1, self._gate.reserved)), 4)
+        return heaviest, round(promised[heaviest] / max(1, sum(promised.values())), 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,8 @@ from asyncmem.errors import AdmissionRejected, RejectionReason
 from asyncmem.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asyncmem.admission.forecast import Forecast
     from asyncmem.admission.gate import Gate
 
@@ -25,14 +28,18 @@ class Refusals:
         gate: Says whether anything is in flight.
         forecast: Says when another try is worth it.
         queue_timeout: The longest wait in seconds, for the message.
+        clock: Monotonic seconds.
     """
 
-    __slots__ = ("_counts", "_forecast", "_gate", "_lock", "_queue_timeout", "idle")
+    __slots__ = ("_clock", "_counts", "_forecast", "_gate", "_lock", "_queue_timeout", "idle", "short_at")
 
-    def __init__(self, gate: Gate, forecast: Forecast, queue_timeout: float) -> None:
+    def __init__(self, gate: Gate, forecast: Forecast, queue_timeout: float, *, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._counts: dict[RejectionReason, int] = dict.fromkeys(RejectionReason, 0)
         self._gate = gate
         self._lock = threading.Lock()
+        self.short_at = -math.inf
+        """When work was last refused for want of memory, in monotonic seconds."""
         self.idle = 0
         """Refusals of work that could fit while nothing was in flight, which there should be none of."""
         self._queue_timeout = queue_timeout
@@ -116,6 +123,8 @@ class Refusals:
     ) -> AdmissionRejected:
         with self._lock:
             self._counts[reason] += 1
+            if reason in _SHORT_OF_MEMORY:
+                self.short_at = self._clock()
             if fits and reason in _SHORT_OF_MEMORY and not self._gate.in_flight:
                 self.idle += 1
         return AdmissionRejected(message, reason=reason, retry_after=retry_after)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncmem._protocols import GrowthMeter
-    from asyncmem.admission.defence import Defence
+    from asyncmem.admission.defence import Defence, Measures
     from asyncmem.admission.gate import Gate
     from asyncmem.admission.headroom import Headroom
     from asyncmem.admission.learning import CostModel
@@ -110,13 +110,10 @@ class Watching:
     def sample(self) -> float | None:
         """Look, and do what is to be done; returns seconds until the next look, None where there is nothing to see."""
         gate, now = self._gate, self._clock()
-        with gate.lock, gate.lock.plain:
-            gate.is_asleep = True  # until it is known that there is another look soon, whatever fails here
-            self._headroom.measure(gate.reserved)
-            self._learn(now)
-            self._headroom.observe(gate.reserved, known=not self.guessed)
-            measures = self._defence.look(now)
+        measures = self._measure(now)
         self._defence.take(measures)
+        if measures.reclaim and self._defence.foreseen:  # it will be there before the next look
+            self._defence.take(self._measure(now))
         if gate.queue and now - self._abandoned_at > _ABANDONED_SECONDS:
             self._abandoned_at = now
             gate.expel(Waiter.is_abandoned, self._abandoned)
@@ -125,6 +122,15 @@ class Watching:
         if period is not None:
             gate.is_asleep = False
         return period
+
+    def _measure(self, now: float) -> Measures:
+        gate = self._gate
+        with gate.lock, gate.lock.plain:
+            gate.is_asleep = True  # until it is known that there is another look soon, whatever fails here
+            self._headroom.measure(gate.reserved)
+            self._learn(now)
+            self._headroom.observe(gate.reserved, known=not self.guessed)
+            return self._defence.look(now)
 
     def look(self) -> None:
         """Sample, if it is time, on behalf of one that waits; where nobody else does."""
@@ -137,7 +143,7 @@ class Watching:
             self._learn(now)
 
     def _next_sample(self, now: float) -> float | None:
-        deficit = self._headroom.deficit()
+        deficit = max(self._headroom.deficit(), self._defence.foreseen or -self._headroom.capacity())
         growth = self._growth.update(deficit, now)
         gate = self._gate
         busy = gate.in_flight + len(gate.queue)

@@ -14,7 +14,6 @@ be seen.
 from __future__ import annotations
 
 from asyncmem.alerts.delivery import AlertHandler
-from asyncmem.alerts.episodes import Detail
 from asyncmem.alerts.handlers import Subscription
 from asyncmem.alerts.manager import AlertManager
 from asyncmem.alerts.rules import Threshold
@@ -28,7 +27,6 @@ __all__ = [
     "AlertStatistics",
     "AlertStream",
     "AlertSummary",
-    "Detail",
     "StreamStatistics",
     "Subscription",
     "Threshold",

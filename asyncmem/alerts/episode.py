@@ -1,14 +1,15 @@
-"""When an alert begins, changes its level, and ends: one episode per condition, however often it is looked at.
+"""When an alert begins, changes its level, and ends: once, however often its condition is looked at.
 
-An episode rises at once, because memory can be gone before the next look. It eases, and ends, only when the condition
-has stayed lower for the whole *cooldown*: a value that flaps is one episode, and makes no storm of alerts. What it then
-falls to is the worst that was seen meanwhile. Prometheus does the same with ``keep_firing_for``.
+An episode rises at once, because memory can be gone before the next look. It eases to a level, and ends, only when
+the condition was never above that for the whole *cooldown*: a value that flaps is one episode, and makes no storm.
+Prometheus does the same with ``keep_firing_for``.
 
 Covers one condition. Which level a number belongs to say `rules`; all conditions together are in `episodes`.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from itertools import count
 from typing import Final, NamedTuple
@@ -18,7 +19,7 @@ from asyncmem.events import AlertLevel, AlertState
 __all__ = ["Episode", "Fingerprints", "Step"]
 
 _AT_REST: Final = -1
-_LEVELS: Final = tuple(AlertLevel)
+_RANKS: Final = range(_AT_REST, len(AlertLevel))
 
 
 class Fingerprints:
@@ -48,7 +49,7 @@ class Step(NamedTuple):
 
 
 class Episode:
-    """One condition: at rest, or firing at a level.
+    """One condition from rest to rest: when it was resolved, it is done with.
 
     Args:
         condition: Its name, with which fingerprints begin.
@@ -56,34 +57,15 @@ class Episode:
         cooldown: Seconds for which it must have stayed lower before it eases or ends; 0 to ease at once.
     """
 
-    __slots__ = (
-        "_calm_since",
-        "_condition",
-        "_cooldown",
-        "_fingerprint",
-        "_fingerprints",
-        "_levels",
-        "_worst",
-        "level",
-    )
+    __slots__ = ("_above", "_cooldown", "_levels", "fingerprint", "level")
 
     def __init__(self, condition: str, fingerprints: Fingerprints, cooldown: float) -> None:
-        self._condition: Final = condition
-        self._fingerprints: Final = fingerprints
         self._cooldown: Final = cooldown
-        self._fingerprint = ""
         self._levels: frozenset[AlertLevel] = frozenset()
-        self._calm_since: float | None = None
-        self._worst = _AT_REST
+        self._above = dict.fromkeys(_RANKS, -math.inf)
+        self.fingerprint: Final = fingerprints.new(condition)
         self.level: AlertLevel | None = None
         """The level that was told; None at rest."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the episode that is firing; of the next one where there is none."""
-        if not self._fingerprint:
-            self._fingerprint = self._fingerprints.new(self._condition)
-        return self._fingerprint
 
     def move(self, level: AlertLevel | None, now: float) -> Step | None:
         """Take in where the condition is now.
@@ -96,28 +78,23 @@ class Episode:
             What is to be told of it; None where nothing has changed, or not for long enough.
         """
         before, rank = self.level, _AT_REST if level is None else level.severity
+        for lower in _RANKS:
+            if rank > lower:
+                self._above[lower] = now
         if before is None:
             return None if level is None else self._tell(AlertState.FIRING, level, {level})
-        if level is not None and rank >= before.severity:
-            self._calm_since = None
-            return None if level is before else self._tell(AlertState.ESCALATED, level, {level})
-        if self._calm_since is None:
-            self._calm_since, self._worst = now, rank
-        else:
-            self._worst = max(self._worst, rank)
-        if now - self._calm_since < self._cooldown:
+        if level is before:
             return None
-        if self._worst == _AT_REST:
-            return self._end(before)
-        eased = _LEVELS[self._worst]
-        return self._tell(AlertState.EASED, eased, {before, eased})
+        if level is not None and rank > before.severity:
+            return self._tell(AlertState.ESCALATED, level, {level})
+        if now - self._above[rank] < self._cooldown:
+            return None
+        if level is not None:
+            return self._tell(AlertState.EASED, level, {before, level})
+        self.level = None
+        return Step(AlertState.RESOLVED, before, self.fingerprint, self._levels)
 
     def _tell(self, state: AlertState, level: AlertLevel, concerned: set[AlertLevel]) -> Step:
-        self.level, self._calm_since = level, None
+        self.level = level
         self._levels |= {level}
         return Step(state, level, self.fingerprint, frozenset(concerned))
-
-    def _end(self, before: AlertLevel) -> Step:
-        step = Step(AlertState.RESOLVED, before, self.fingerprint, self._levels)
-        self.level, self._calm_since, self._fingerprint, self._levels = None, None, "", frozenset()
-        return step

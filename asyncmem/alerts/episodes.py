@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
+import msgspec
+
 from asyncmem.alerts.episode import Episode, Fingerprints, Step
 from asyncmem.alerts.rules import RULES, Reading, Rule, Threshold, settled, threshold_for, worst
 from asyncmem.errors import ConfigError
 from asyncmem.events import AdmissionOutlook, AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
 
-__all__ = ["Detail", "Episodes", "Judgement", "Moment", "Transition"]
+__all__ = ["Episodes", "Judgement", "Moment", "Report", "Transition"]
 
 
 class Transition(NamedTuple):
@@ -43,16 +45,16 @@ class Moment(NamedTuple):
     outlook: Callable[[], AdmissionOutlook | None]
 
 
-class Detail(NamedTuple):
-    """What is known of a condition that is reported."""
+class Report(NamedTuple):
+    """Where a condition is that others judge."""
 
+    condition: str
+    level: AlertLevel | None
+    alert_type: AlertType
     message: str
-    """One sentence for people, with the numbers."""
-    value: float | None = None
-    """What was measured."""
-    threshold: float | None = None
-    """What it was measured against."""
-    snapshot: MemorySnapshot | None = None
+    value: float | None
+    threshold: float | None
+    snapshot: MemorySnapshot | None
 
 
 class Episodes:
@@ -63,7 +65,7 @@ class Episodes:
         cooldown: Seconds for which a condition must have stayed lower before it eases or ends.
     """
 
-    __slots__ = ("_active", "_cooldown", "_episodes", "_fingerprints", "_thresholds")
+    __slots__ = ("_active", "_cooldown", "_episodes", "_fingerprints", "_reports", "_thresholds")
 
     def __init__(self, thresholds: Iterable[Threshold] = (), *, cooldown: float) -> None:
         self._thresholds = {(threshold.rule, threshold.level): threshold for threshold in thresholds}
@@ -71,6 +73,7 @@ class Episodes:
         self._fingerprints: Final = Fingerprints()
         self._episodes: dict[str, Episode] = {}
         self._active: dict[str, MemoryAlert] = {}
+        self._reports: dict[str, Report] = {}
 
     @property
     def thresholds(self) -> tuple[Threshold, ...]:
@@ -124,34 +127,55 @@ class Episodes:
                 judgement.transitions.append(transition)
         return judgement
 
-    def report(
-        self,
-        condition: str,
-        level: AlertLevel | None,
-        alert_type: AlertType,
-        detail: Callable[[], Detail],
-        moment: Moment,
-    ) -> Transition | None:
-        """Take in where a condition is that others judge; `detail` is asked only where there is something to tell."""
-        step = self._episode(condition).move(level, moment.monotonic)
+    def report(self, report: Report, moment: Moment) -> Transition | None:
+        """Take in where a condition is that others judge."""
+        step = self._episode(report.condition).move(report.level, moment.monotonic)
         if step is None:
+            if report.condition in self._active:
+                self._reports[report.condition] = report
             return None
-        known = detail()
         alert = MemoryAlert(
             level=step.level,
-            alert_type=alert_type,
+            alert_type=report.alert_type,
             state=step.state,
-            message=known.message,
+            message=report.message,
             timestamp=moment.at,
             fingerprint=step.fingerprint,
-            rule=condition,
-            value=known.value,
-            threshold=known.threshold,
-            snapshot=known.snapshot,
+            rule=report.condition,
+            value=report.value,
+            threshold=report.threshold,
+            snapshot=report.snapshot,
             admission=moment.outlook(),
         )
-        self._keep(condition, alert)
+        self._keep(report.condition, alert)
+        if step.state is not AlertState.RESOLVED:
+            self._reports[report.condition] = report
         return Transition(alert, step.levels)
+
+    def settle(self, moment: Moment) -> list[Transition]:
+        """Let those ease or end that were reported lower, and for long enough, by somebody who tells changes only."""
+        told = [self.report(report, moment) for report in list(self._reports.values())]
+        return [transition for transition in told if transition is not None]
+
+    def end(self, message: str, moment: Moment) -> list[Transition]:
+        """Nobody looks any more: end all that is firing."""
+        ended = [
+            Transition(
+                msgspec.structs.replace(
+                    alert,
+                    state=AlertState.RESOLVED,
+                    message=message,
+                    timestamp=moment.at,
+                    snapshot=None,
+                    admission=None,
+                ),
+                frozenset(AlertLevel),
+            )
+            for alert in self._active.values()
+        ]
+        for kept in (self._active, self._episodes, self._reports):
+            kept.clear()
+        return ended
 
     def _episode(self, condition: str) -> Episode:
         episode = self._episodes.get(condition)
@@ -164,7 +188,8 @@ class Episodes:
 
     def _keep(self, condition: str, alert: MemoryAlert) -> None:
         if alert.state is AlertState.RESOLVED:
-            del self._active[condition]
+            for kept in (self._active, self._episodes, self._reports):
+                kept.pop(condition, None)  # type: ignore[attr-defined]
         else:
             self._active[condition] = alert
 

@@ -1,7 +1,7 @@
 """How much the process has grown: since a baseline, and per hour.
 
-Per hour counts the slope of the least resident memory of each minute over the last hour: work comes and goes within a
-minute, and what stays shows in the minima. The slope is Theil and Sen's (`asyncmem.stats.theil_sen`), which a few odd
+Per hour counts the slope of the least resident memory of each minute, over the last sixty that were seen: work comes
+and goes within a minute, and what stays shows in the minima. The slope is Theil and Sen's (`asyncmem.stats.theil_sen`), which a few odd
 minutes do not move. It is told from half an hour on: before that a cache that fills and a leak look the same. Whether
 it is a leak is not said here.
 """
@@ -25,12 +25,13 @@ _SHORTEST: Final = 30
 
 
 class Growth:
-    """Follows snapshots in order of time; one that is older than the one before begins anew."""
+    """Follows snapshots. One older than the one before is left out of the slope; by over a minute, it begins anew."""
 
-    __slots__ = ("_baseline", "_last", "_least", "_minute", "_minutes", "per_hour")
+    __slots__ = ("_baseline", "_is_set", "_last", "_least", "_minute", "_minutes", "per_hour")
 
     def __init__(self) -> None:
         self._baseline: int | None = None
+        self._is_set = False
         self._minutes: deque[tuple[float, float]] = deque(maxlen=_LONGEST)
         self._minute = self._last = 0.0
         self._least = 0
@@ -42,10 +43,12 @@ class Growth:
         if self._baseline is None:
             self._baseline = snapshot.rss
         at = snapshot.timestamp.timestamp()
-        if at < self._last:  # the clock was set back
+        if at < self._last - _MINUTE:  # the clock was set back
             self._minutes.clear()
             self.per_hour = None
             self._minute = 0.0
+        elif at < self._last:  # taken a while ago, or by another thread
+            return
         self._last = at
         if at - self._minute < _MINUTE:
             self._least = min(self._least, snapshot.rss)
@@ -57,7 +60,13 @@ class Growth:
 
     def set_baseline(self, snapshot: MemorySnapshot | None) -> None:
         """Count from a snapshot on; None for the next one that comes."""
+        self._is_set = True
         self._baseline = None if snapshot is None else snapshot.rss
+
+    def follow_baseline(self, snapshot: MemorySnapshot) -> None:
+        """Count from a snapshot on, unless a baseline was set."""
+        if not self._is_set:
+            self._baseline = snapshot.rss
 
     def since_baseline(self, snapshot: MemorySnapshot) -> int:
         """Bytes by which resident memory is above the baseline."""

@@ -22,7 +22,7 @@ import anyio.abc
 
 from asyncmem._clock import Clock, SystemClock
 from asyncmem.alerts.delivery import AlertHandler, Handler
-from asyncmem.alerts.episodes import Detail, Episodes, Moment, Transition
+from asyncmem.alerts.episodes import Episodes, Moment, Report, Transition
 from asyncmem.alerts.growth import Growth
 from asyncmem.alerts.handlers import Handlers, Subscription
 from asyncmem.alerts.presets import PRESETS
@@ -121,7 +121,8 @@ class AlertManager:
             rss_mb: Fires above so many MiB of the process's resident memory.
             available_mb: Fires below so many MiB available to the whole system.
             headroom_mb: Fires while admission may promise less than so many MiB; never where there is no admission.
-            growth_mb: Fires when resident memory is more than so many MiB above the baseline (`set_baseline`).
+            growth_mb: Fires when resident memory is more than so many MiB above the baseline (`set_baseline`), less
+                what work in flight is believed to hold.
             growth_mb_per_hour: Fires when it grows by more than so many MiB per hour, half an hour after the first
                 snapshot at the earliest; see `asyncmem.alerts.growth`.
 
@@ -158,50 +159,76 @@ class AlertManager:
             reading = Reading(
                 snapshot,
                 None if outlook is None else outlook.headroom,
-                self._growth.since_baseline(snapshot),
+                self._growth.since_baseline(snapshot) - (0 if outlook is None else outlook.held),
                 self._growth.per_hour,
             )
             judgement = self._episodes.judge(reading, moment)
-            steps = [step for transition in judgement.transitions for step in self._put(transition)]
+            told = judgement.transitions + self._episodes.settle(moment)
+            steps = [step for transition in told for step in self._put(transition)]
         for step in steps:
             step()
         return judgement.firing
 
     def set_baseline(self, snapshot: MemorySnapshot | None = None) -> None:
-        """Count growth from a snapshot on, or from the next one that is checked; by default it is the first."""
+        """Count growth from a snapshot on, or from the next one that is checked; by default it is the first.
+
+        A runtime has it follow until the first work is admitted, for five minutes at most: what a service takes while
+        it starts is no growth.
+        """
         with self._lock:
             self._growth.set_baseline(snapshot)
+
+    def follow_baseline(self, snapshot: MemorySnapshot) -> None:
+        """Count growth from a snapshot on, unless `set_baseline` was called."""
+        with self._lock:
+            self._growth.follow_baseline(snapshot)
 
     def report(
         self,
         condition: str,
         level: AlertLevel | str | None,
-        detail: Callable[[], Detail],
+        message: str,
         *,
         alert_type: AlertType = AlertType.HIGH_MEMORY,
+        value: float | None = None,
+        threshold: float | None = None,
+        snapshot: MemorySnapshot | None = None,
     ) -> None:
         """Say where a condition is that this manager does not judge itself; may be called often, from any thread.
 
-        It has an episode like those of thresholds: told when it begins, changes its level, and has ended.
+        It has an episode like those of thresholds: told when it begins, changes its level, and has ended. Where it is
+        reported lower, and then no more, `check_thresholds` ends it when the cooldown is over.
 
         Args:
             condition: Its name, which becomes `MemoryAlert.rule`.
             level: The level that it is at; None for none.
-            detail: Called where there is something to tell; quick, and must not use this manager.
+            message: One sentence for people, with the numbers; used where there is something to tell.
             alert_type: What its alerts are about.
+            value: What was measured.
+            threshold: What it was measured against.
+            snapshot: The reading that shows it.
 
         Raises:
             ConfigError: There is no such level, or a rule has that name.
         """
         if condition in RULES:
             raise ConfigError(f"{condition!r} is the name of a rule; expected another one, or use set_threshold")
-        if level is None and not self._episodes.is_active(condition):
+        at = None if level is None else level_of(level)
+        if at is None and not self._episodes.is_active(condition):
             return
+        report = Report(condition, at, alert_type, message, value, threshold, snapshot)
         moment = self._moment()
         with self._lock:
-            at = None if level is None else level_of(level)
-            transition = self._episodes.report(condition, at, alert_type, detail, moment)
+            transition = self._episodes.report(report, moment)
             steps = [] if transition is None else self._put(transition)
+        for step in steps:
+            step()
+
+    def end(self, message: str) -> None:
+        """Resolve all that is firing, because nobody looks any more; for shutdown, before `drain`."""
+        moment = self._moment()
+        with self._lock:
+            steps = [step for transition in self._episodes.end(message, moment) for step in self._put(transition)]
         for step in steps:
             step()
 
@@ -280,7 +307,7 @@ class AlertManager:
 
     @property
     def active(self) -> tuple[MemoryAlert, ...]:
-        """The latest alert of each episode of a threshold that is firing now."""
+        """The latest alert of each episode that is firing now, of thresholds and of conditions that were reported."""
         with self._lock:
             return self._episodes.active
 

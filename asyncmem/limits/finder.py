@@ -113,7 +113,7 @@ class LimitFinder:
             return changed
 
     def has_changed(self) -> bool:
-        """Whether a cgroup's limit is another one than at the last `refresh`; about 2 µs for each of its files."""
+        """Whether a visible cgroup's limit is another one than at the last `refresh`; about 2 µs for each file."""
         with self._lock:
             return self._cgroups.has_changed()
 

@@ -69,8 +69,8 @@ class Cgroup(Protocol):
         """All limits by the name of their file."""
         ...
 
-    def limit_texts(self) -> tuple[bytes, ...]:
-        """What the `limit_files` hold, as it stands there."""
+    def limit_texts(self) -> tuple[bytes | None, ...]:
+        """What the `limit_files` hold, as it stands there; None for one that cannot be read."""
         ...
 
     def parts(self) -> CgroupParts:
@@ -143,13 +143,12 @@ class _Directory(ABC):
         path = f"{self._path}/{name}"
         return self._limit(path, read_once(path))
 
-    def limit_texts(self) -> tuple[bytes, ...]:
-        """What the `limit_files` hold, as it stands there, to be compared with an earlier answer; 1 µs for each.
+    def limit_texts(self) -> tuple[bytes | None, ...]:
+        """What the `limit_files` hold, as it stands there; None for one that cannot be read. About 1 µs for each.
 
-        Raises:
-            OSError: A file cannot be read.
+        To be compared with an earlier answer: a file that is held open says what the kernel says now.
         """
-        return tuple([file.read() for file in self._limits])
+        return tuple([_text(file) for file in self._limits])
 
     def droppable(self) -> int:
         """Bytes of the usage that the kernel gives back before it kills; see the module for what they are.
@@ -245,6 +244,13 @@ class CgroupV2(_Directory):
     @staticmethod
     def _limit(path: str, content: bytes) -> int | None:
         return None if content.strip() == b"max" else _number(path, content)
+
+
+def _text(file: KeptFile) -> bytes | None:
+    try:
+        return file.read()
+    except OSError:
+        return None
 
 
 def _number(path: str, content: bytes) -> int:

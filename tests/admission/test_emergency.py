@@ -207,9 +207,23 @@ def test_a_limit_lowered_below_what_work_will_need_ends_the_fewest_at_once(scene
     assert scene.sample() == [], "there is room for all"
     lower(scene, 650)  # of which 100 are in use, and 600 to come
     assert scene.sample() == permits[:1]
-    assert scene.events == [], "nothing is there to be reclaimed"
+    assert scene.events == ["reclaim"], "first, and in the same look"
+    assert [scene.sample() for _ in range(10)] == [[]] * 10, "it is still ending, and that will be enough"
     permits[0].drop()
     assert [scene.sample() for _ in range(10)] == [[]] * 10
+
+
+def test_what_reclaim_gives_back_need_not_be_cancelled_for(scene: Scene) -> None:
+    """Memory that only the allocator keeps is no reason to end work for a limit that was lowered."""
+    scene.world.memory.used += 200 * MIB
+    scene.sample()
+    permits = [scene.controller.acquire_nowait("job", cost=100 * MIB) for _ in range(4)]
+    for permit in permits:
+        permit.canceller = scene.canceller
+    scene.frees = 200 * MIB
+    lower(scene, 650)
+    assert [scene.sample() for _ in range(10)] == [[]] * 10
+    assert scene.events[0] == "reclaim"
 
 
 def test_a_limit_that_still_is_enough_ends_nobody(scene: Scene) -> None:
@@ -242,8 +256,6 @@ def test_an_emergency_looks_once_per_sample() -> None:
     assert emergency.look(1, 0.31) is Phase.CANCEL
     assert emergency.look(-1, 0.4) is Phase.CALM
     assert emergency.look(1, 0.5) is Phase.RECLAIM
-    assert emergency.look(-1, 0.6) is Phase.CALM
-    assert emergency.look(1, 0.7, is_foreseen=True) is Phase.CANCEL
 
 
 def test_recovery_is_monotone_and_ends() -> None:

@@ -82,6 +82,7 @@ def outlook() -> AdmissionOutlook:
     return AdmissionOutlook(
         action=AdmissionAction.QUEUEING,
         headroom=-5,
+        held=8,
         reserved=10,
         in_flight=2,
         queued=3,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
-from asyncmem.alerts import AlertManager, Detail
+from asyncmem.alerts import AlertManager
 from asyncmem.alerts.conditions import Conditions
 from asyncmem.errors import ConfigError
 from asyncmem.events import (
@@ -28,9 +30,10 @@ class Scene:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.alerts = AlertManager(clock=self.clock, cooldown=30)
-        self.conditions = Conditions(self.alerts, self._snapshot)
+        self.conditions = Conditions(self.alerts, self.snapshot, self.clock)
 
-    def _snapshot(self) -> MemorySnapshot:
+    def snapshot(self) -> MemorySnapshot:
+        """A reading, of which only the time matters."""
         return MemorySnapshot(
             timestamp=self.clock.now(), rss=1, vms=1, working_set=1, available_system=1, limit=1, threads=1
         )
@@ -64,54 +67,107 @@ def test_pressure_is_one_episode(scene: Scene) -> None:
     assert scene.alerts.active == ()
 
 
+def test_pressure_that_eases_says_so_by_a_reading_of_that_level(scene: Scene) -> None:
+    """However it trembled below CRITICAL meanwhile: what is told is what was measured then."""
+    scene.conditions.pressure(PressureLevel.CRITICAL, 960 * MIB, 1000 * MIB)
+    for second in range(40):
+        scene.clock.advance(1)
+        level, used = ((PressureLevel.HIGH, 870), (PressureLevel.LOW, 100))[second % 2]
+        scene.conditions.pressure(level, used * MIB, 1000 * MIB)
+    assert scene.told == [(FIRING, CRITICAL), (EASED, WARNING)]
+    assert scene.alerts.history[-1].message == "memory pressure is high: 870 MiB of 1000 MiB are in use"
+
+
+def test_an_alert_without_a_reading_is_better_than_none(scene: Scene) -> None:
+    """At CRITICAL there may be no memory left to take one."""
+
+    def fail() -> MemorySnapshot:
+        raise MemoryError
+
+    conditions = Conditions(scene.alerts, fail, scene.clock)
+    conditions.pressure(PressureLevel.CRITICAL, 2, 2)
+    assert scene.told == [(FIRING, CRITICAL)]
+    assert scene.alerts.history[0].snapshot is None
+
+
 def test_shedding_is_told_once_and_its_end(scene: Scene) -> None:
     """Refusals for a minute are one alert; work that is cancelled makes it critical."""
     for second in range(60):
-        scene.conditions.shedding(second, 0)
+        scene.conditions.shedding(second, 0, scene.snapshot())
         scene.clock.advance(1)
     assert scene.told == [(FIRING, WARNING)]
     assert scene.alerts.history[0].value == 1
-    scene.conditions.shedding(60, 2)
-    assert scene.alerts.history[-1].message == (
-        "1 pieces of work were refused for want of memory, and 2 cancelled to free it"
-    )
+    scene.conditions.shedding(60, 2, scene.snapshot())
+    assert scene.alerts.history[-1].message == "refused for want of memory: 1, cancelled to free it: 2"
     for _ in range(32):
-        scene.conditions.shedding(60, 2)
+        scene.conditions.shedding(60, 2, scene.snapshot())
         scene.clock.advance(1)
     assert scene.told == [(FIRING, WARNING), (ESCALATED, CRITICAL), (RESOLVED, CRITICAL)]
 
 
 def test_reclaim_is_told_where_it_gave_something_back(scene: Scene) -> None:
     """Less than a MiB is not worth a line."""
-    scene.conditions.reclaimed(MIB // 2)
+    scene.conditions.reclaimed(MIB // 2, scene.snapshot())
     assert scene.told == []
-    scene.conditions.reclaimed(40 * MIB + MIB // 2)
+    scene.conditions.reclaimed(40 * MIB + MIB // 2, scene.snapshot())
     assert scene.told == [(FIRING, INFO)]
     assert scene.alerts.history[0].message == "reclaim gave 40 MiB back"
 
 
+def test_a_limit_that_flaps_is_told_once_a_second(scene: Scene) -> None:
+    """The first is known, the second is news at once, and then one a second with what it was when last told."""
+    for turn in range(300):
+        scene.conditions.limit((600 if turn % 2 else 900) * MIB, "memory.max")
+        scene.clock.advance(0.01)
+    told = scene.alerts.history
+    assert 2 <= len(told) <= 4
+    assert told[0].message == "the memory limit changed from 900 MiB to 600 MiB (memory.max)"
+    assert all(later.threshold == earlier.value for earlier, later in pairwise(told))
+    assert len({alert.fingerprint for alert in told}) == len(told)
+
+
 def test_a_condition_of_ones_own(scene: Scene) -> None:
-    """Users report what they measure; its detail is asked only where there is something to tell."""
-    asked: list[int] = []
-
-    def detail() -> Detail:
-        asked.append(1)
-        return Detail("the temperature is high", 80.0, 75.0)
-
-    scene.alerts.report("temperature", None, detail)
-    scene.alerts.report("temperature", "warning", detail)
-    scene.alerts.report("temperature", WARNING, detail)
-    assert asked == [1]
+    """Users report what they measure, and may tell changes only."""
+    scene.alerts.report("temperature", None, "cool")
+    for _ in range(2):
+        scene.alerts.report("temperature", "warning", "the temperature is high", value=80.0, threshold=75.0)
     (alert,) = scene.alerts.active
     assert (alert.rule, alert.value, alert.threshold, alert.state) == ("temperature", 80.0, 75.0, FIRING)
+    scene.alerts.report("temperature", None, "cool")
+    scene.clock.advance(31)
+    assert scene.alerts.active == (alert,)
+    scene.alerts.check_thresholds(scene.snapshot())
+    assert scene.alerts.active == ()
+    assert (scene.told, scene.alerts.history[-1].message) == ([(FIRING, WARNING), (RESOLVED, WARNING)], "cool")
+
+
+def test_nothing_is_kept_of_what_is_over() -> None:
+    """Names may be as many as users like."""
+    alerts = AlertManager(cooldown=0)
+    for number in range(100):
+        alerts.report(f"queue {number}", WARNING, "long")
+        alerts.report(f"queue {number}", None, "short")
+    assert not alerts._episodes._episodes
+    assert not alerts._episodes._reports
+
+
+def test_where_nobody_looks_any_more_nothing_is_firing(scene: Scene) -> None:
+    """Whoever was told of the begin is told of the end."""
+    heard: list[AlertState] = []
+    scene.alerts.add_handler(lambda alert: heard.append(alert.state), ["warning"], immediate=True)
+    scene.alerts.report("queue", WARNING, "long")
+    scene.alerts.end("the runtime has stopped")
+    assert heard == [FIRING, RESOLVED]
+    assert scene.alerts.active == ()
+    assert scene.alerts.history[0].fingerprint == scene.alerts.history[1].fingerprint
 
 
 def test_names_and_levels_that_cannot_be_are_refused(scene: Scene) -> None:
     """A rule's name is taken; the message says what to use."""
     with pytest.raises(ConfigError, match=r"'percent' is the name of a rule.*set_threshold"):
-        scene.alerts.report("percent", WARNING, lambda: Detail("no"))
+        scene.alerts.report("percent", WARNING, "no")
     with pytest.raises(ConfigError, match=r"'loud' is no alert level"):
-        scene.alerts.report("temperature", "loud", lambda: Detail("no"))
+        scene.alerts.report("temperature", "loud", "no")
 
 
 def test_an_alert_says_what_admission_did(scene: Scene, outlook: AdmissionOutlook) -> None:

@@ -145,7 +145,7 @@ async def test_an_app_beyond_its_limit_serves_all_the_same(
         responses = await asyncio.gather(*(client.get("/") for _ in range(20)))
     assert {response.status for response in responses} == {200}
     assert side_by_side == 1
-    assert [alert.level for alert in memory.alerts.active] == [AlertLevel.CRITICAL]
+    assert AlertLevel.CRITICAL in {alert.level for alert in memory.alerts.active if alert.rule == "percent"}
     assert "memory_limit_too_small" in {log["event"] for log in logs}
 
 

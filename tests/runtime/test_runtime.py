@@ -215,8 +215,8 @@ async def test_a_limit_below_what_is_used_warns_and_serves() -> None:
                 async with memory.guard("job", cost="10MiB"):
                     assert memory.admission.try_acquire("job") is None
                 assert memory.statistics().admission.in_flight == 0
-    # The pressure is told at the first look, where there is time for one.
-    assert [alert.level for alert in alerts if alert.rule == "percent"] == [AlertLevel.CRITICAL]
+    told = [(alert.level, alert.state) for alert in alerts if alert.rule == "percent"]
+    assert told == [(AlertLevel.CRITICAL, AlertState.FIRING), (AlertLevel.CRITICAL, AlertState.RESOLVED)]
     warning = next(log for log in logs if log["event"] == "memory_limit_too_small")
     assert warning["limit"] == "50 MiB"
     assert warning["working_set"] == "100 MiB"

@@ -64,7 +64,7 @@ def test_a_childs_meter_begins_anew() -> None:
         def limits(self) -> dict[str, int | None]:
             return {}
 
-        def limit_texts(self) -> tuple[bytes, ...]:
+        def limit_texts(self) -> tuple[bytes | None, ...]:
             return ()
 
         def hierarchical_limit(self) -> int | None:

@@ -110,10 +110,9 @@ class Simulation:
         if self._next_look != due:  # another one has come before it
             return
         self._next_look, self._looked_at = None, self.now
-        period = self.admission.sample()
         if self._limits.refresh():
             self.admission.adopt_bounds()
-            period = SOONEST
+        period = self.admission.sample()
         if period is not None:
             self._look_at(self.now + max(period, SOONEST) + self._random.expovariate(1 / LATE))
         self._start_admitted()

@@ -163,6 +163,18 @@ class LearnedCostModel:
         """The tasks that are followed one by one, oldest first."""
         return list(self._tracks)
 
+    def promised(self) -> dict[str, int]:
+        """Bytes promised to the tasks in flight, by class: exact for those that are followed, a price for the rest."""
+        followed: dict[TaskClass, list[int]] = {}
+        for running, track in self._tracks.items():
+            followed.setdefault(track.task_class, []).append(running.reserved)
+        promised: dict[str, int] = {}
+        for name, found in self._classes.items():
+            if found.in_flight:
+                exact = followed.get(found, [])
+                promised[name] = sum(exact) + max(0, found.in_flight - len(exact)) * found.steady_price
+        return promised
+
     def statistics(self) -> dict[str, TaskClassCost]:
         """What is known, by class."""
         return {name: found.statistics() for name, found in self._classes.items()}

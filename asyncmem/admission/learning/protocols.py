@@ -133,6 +133,10 @@ class CostModel(Protocol):
         """What is known, by class."""
         ...
 
+    def promised(self) -> Mapping[str, int]:
+        """Bytes promised to the tasks in flight, by class; an estimate will do. None of a class that has none."""
+        ...
+
     def dump(self) -> Callable[[], bytes]:
         """What was learned, for `load` after a restart: copied at once, and put into words by what this returns."""
         ...
