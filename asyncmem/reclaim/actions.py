@@ -146,5 +146,5 @@ def _known(level: str, action: object) -> _Known:
         return action
     names = ", ".join(repr(name.value) for name in PressureAction if name in possible)
     raise ConfigError(
-        f"{level}: got {action!r}, which is no action there; expected {names}, or a function of the level"
+        f"{level}: got {action!r}, which is no action; expected {names}, or a function of the level"
     )
