@@ -58,17 +58,19 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize(
-    ("level", "told"), [("medium", {"medium"}), ("high", {"medium", "high"}), ("critical", {"medium", "critical"})]
-)
-def test_bytes_come_back_before_the_limit(memory_cgroup: Any, level: str, told: set[str]) -> None:
-    """Filled up to a level, it shrinks until the level is left for good; what is essential goes at the last."""
+@pytest.mark.parametrize("level", ["medium", "high", "critical"])
+def test_bytes_come_back_before_the_limit(memory_cgroup: Any, level: str) -> None:
+    """Filled up to a level, it shrinks until pressure is over; what is essential is not told that it is high.
+
+    Growth that nobody foresaw widens the guard band, and with it every level may begin earlier than it would.
+    """
     memory_cgroup.limit = 1024 * MIB
     done = memory_cgroup.run([sys.executable, "-c", PROGRAM, level], timeout=100)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert memory_cgroup.oom_kills == 0
-    assert seen["first"] in told
+    assert set(seen["told"]) <= {"medium", "critical", "low"} | ({"high"} if level != "critical" else set())
+    assert seen["first"] != "low"
     assert seen["told"][-1] == "low"
     assert seen["used"] < 0.7 * seen["limit"]
     assert seen["freed"] > 50 * MIB
