@@ -145,6 +145,4 @@ def _known(level: str, action: object) -> _Known:
             )
         return action
     names = ", ".join(repr(name.value) for name in PressureAction if name in possible)
-    raise ConfigError(
-        f"{level}: got {action!r}, which is no action; expected {names}, or a function of the level"
-    )
+    raise ConfigError(f"{level}: got {action!r}, which is no action; expected {names}, or a function of the level")

@@ -29,6 +29,7 @@ from asyncmem import (
     MemorySemaphore,
     MemorySnapshot,
     Permit,
+    PressureLevel,
     Priority,
     RejectionReason,
     RuntimeStatistics,
@@ -40,7 +41,16 @@ from asyncmem import (
 )
 from asyncmem.health import HealthReport, readiness
 from asyncmem.limits import Bound, LimitFinder, Limits, discover_limits
-from asyncmem.middleware.aiohttp import RUNTIME, add_health_routes, admission, memory_middleware, setup
+from asyncmem.middleware.aiohttp import (
+    EXIT_MEMORY,
+    RUNTIME,
+    add_health_routes,
+    admission,
+    memory_middleware,
+    setup,
+    shutdown_on_critical,
+)
+from asyncmem.reclaim import PressureAction, PressureActions, Reclaim, Reclaimer, ReclaimReport, Shrinkable
 from asyncmem.testing import ManualClock, SyntheticLimits, SyntheticSampler, capture_alerts
 
 
@@ -170,6 +180,41 @@ async def alerts(memory: MemoryRuntime) -> None:
     assert_type(memory.alerts.history, tuple[MemoryAlert, ...])
 
 
+class Cache:
+    """A cache that can shrink."""
+
+    name = "cache"
+    essential = False
+
+    def shrink(self, level: PressureLevel) -> int | None:
+        """Give back what has no place at the level."""
+        return 0 if level < PressureLevel.HIGH else None
+
+
+async def pressure(cache: Cache, shrinkable: Shrinkable) -> None:
+    """Caches are told of pressure, actions are data, and what is critical is heard of."""
+
+    def spill(level: PressureLevel) -> None: ...
+    def no_level() -> None: ...
+    async def page() -> None: ...
+
+    actions = PressureActions(high=(PressureAction.SHRINK, "trim", spill), medium=())
+    async with MemoryRuntime(actions=actions, on_critical=page) as memory:
+        assert_type(memory.reclaimers, Reclaim)
+        memory.reclaimers.add(cache)
+        memory.reclaimers.add(shrinkable, keep=True)
+        memory.reclaimers.remove(cache)
+        memory.on_critical(page, after=5.0, timeout=1.0)
+        memory.on_critical(lambda: None)
+        assert_type(memory.reclaim(PressureLevel.HIGH), ReclaimReport)
+        assert_type(memory.reclaim().bytes_freed, int)
+        assert_type(memory.reclaimers.reclaimers, tuple[Reclaimer | Shrinkable, ...])
+        memory.on_critical(spill)  # type: ignore[arg-type]
+        memory.reclaimers.add("cache")  # type: ignore[arg-type]
+    PressureActions(high=(no_level,))  # type: ignore[arg-type]
+    PressureActions(high="trim")  # type: ignore[arg-type]
+
+
 def snapshots(monitor: MemoryMonitor) -> None:
     """Figures in bytes are whole numbers, those in MiB are not."""
     snapshot = monitor.capture_snapshot("after import")
@@ -240,6 +285,9 @@ async def aiohttp_applications(request: web.Request) -> None:
     assert_type(request.config_dict[RUNTIME], MemoryRuntime)
     add_health_routes(app, ready=lambda: None)
     web.Application(middlewares=[memory_middleware(memory, cost="1MiB")])
+    setup(app, actions=PressureActions(), on_critical=lambda: None)
+    shutdown_on_critical(app, after=5.0, drain=10.0, closing=5.0, leave=print)
+    assert_type(EXIT_MEMORY, int)
     setup(app, cost=1.5)  # type: ignore[arg-type]
     admission(cost=lambda request: (request.content_length or 0) * 1.5)
 
