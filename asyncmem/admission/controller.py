@@ -142,7 +142,9 @@ class AdmissionController:
             queue_timeout=queue_timeout,
         )
         self.is_shedding = False
-        """Work of low priority is refused at once while anything is in flight: set it while pressure is high."""
+        """Work of low priority is refused at once while anything is in flight: set it while pressure is high.
+
+        What waits already goes on waiting."""
         self.on_first: Callable[[], object] | None = None
         """Called when work is admitted while whoever samples may be asleep: they should do so more often."""
         self.on_begun: Callable[[], object] | None = None

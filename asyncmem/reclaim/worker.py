@@ -2,12 +2,12 @@
 
 The watcher's thread sees the level, but runs nobody's code: a finaliser or a cache's lock could keep it from seeing
 what comes next. The event loop must not wait for a cache to shrink either, and there may be none. So there is a thread
-of its own, started when pressure first calls for something, and ended when pressure is over or the runtime stops; a
-calm process has none.
+of its own, started when pressure begins, and ended when it is over or the runtime stops; a calm process has none.
 
 It runs the actions of the newest level, again each second while that lasts, as far as `Reclaim` lets it: a level that
-has changed meanwhile ends the run after the reclaimer that is at it. Nothing waits for it but `stop`, and that not for
-long: what still runs then is left behind in a daemon thread.
+has changed meanwhile ends the run after the reclaimer that is at it. Each second it also has memory looked at, for an
+idle process is looked at seldom, and is not to stay at a level that is over. Nothing waits for it but `stop`, and that
+not for long: what still runs then is left behind in a daemon thread.
 
 Does not cover what the actions are (`actions`) nor how much time they may take (`coordinator`).
 """
@@ -96,7 +96,7 @@ class ActionWorker:
         else:
             self._level = level
             self._news.set()
-        if self._thread is None and (self._kinds[level] - {PressureAction.RELAX} or self._functions[level]):
+        if self._thread is None and (level is not PressureLevel.LOW or self._functions[level]):
             self._start()
 
     def stop(self, timeout: float = 1.0) -> None:
@@ -161,9 +161,11 @@ class ActionWorker:
             is_done = self._act(level)
         except Exception as error:  # noqa: BLE001 - the meter cannot be read; there is another round
             self._failed(error)
+        if self._stopped:
+            if PressureAction.RELAX in self._kinds[PressureLevel.LOW]:
+                self._reclaim.relax()  # nobody else will ever tell them
+            return True
         with self._lock:
-            if self._stopped:
-                return True
             if is_done and self._level is PressureLevel.LOW:
                 self._thread = None  # under the lock: who sees another level from here on starts a new one
                 return True

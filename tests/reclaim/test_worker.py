@@ -85,12 +85,15 @@ def bench() -> Iterator[Callable[..., Bench]]:
 
 
 def test_a_calm_process_has_no_thread(bench: Callable[..., Bench]) -> None:
-    """Nor one whose level has no actions."""
+    """It is started with the first level, and if only to have memory looked at now and then."""
     b = bench(medium=())
-    for level in (LOW, MEDIUM, LOW):
-        b.worker.update(level, 0)
-        assert not b.is_running
+    for _ in range(3):
+        b.worker.update(LOW, 0)
+    assert not b.is_running
     assert b.worker.statistics().rounds == 0
+    b.worker.update(MEDIUM, MIB)
+    until(lambda: b.prompts >= 2)
+    assert b.called == []
 
 
 def test_each_level_is_told_and_then_that_it_is_over(bench: Callable[..., Bench]) -> None:
@@ -194,6 +197,16 @@ def test_stopping_does_not_wait_for_ever(bench: Callable[..., Bench]) -> None:
     assert b.called == []
     b.worker.update(HIGH, MIB)
     assert not b.is_running
+
+
+def test_stopping_tells_that_pressure_is_over(bench: Callable[..., Bench]) -> None:
+    """Nobody else will, and a cache must not stay small for ever."""
+    b = bench()
+    b.worker.update(HIGH, MIB)
+    until(lambda: b.called)
+    b.worker.stop()
+    until(lambda: not b.is_running)
+    assert b.called[-1] == ("cache", LOW)
 
 
 def test_errors_are_counted_and_end_nothing(bench: Callable[..., Bench]) -> None:

@@ -287,7 +287,8 @@ async def aiohttp_applications(request: web.Request) -> None:
     web.Application(middlewares=[memory_middleware(memory, cost="1MiB")])
     setup(app, actions=PressureActions(), on_critical=lambda: None)
     shutdown_on_critical(app, after=5.0, drain=10.0, closing=5.0, leave=print)
-    assert_type(EXIT_MEMORY, int)
+    code: int = EXIT_MEMORY
+    assert_type(code, int)
     setup(app, cost=1.5)  # type: ignore[arg-type]
     admission(cost=lambda request: (request.content_length or 0) * 1.5)
 
