@@ -1,7 +1,8 @@
 """The composition root: one `MemoryRuntime` joins limits, admission, monitor and alerts for a process.
 
-It owns the one background thread and, inside an event loop, the tasks that deliver alerts. Frameworks attach to it
-through `middleware`; module-level conveniences find it through `_current`.
+It owns the background threads (the watcher, and under pressure one for its actions) and, inside an event loop, the
+tasks that deliver alerts. Frameworks attach to it through `middleware`; module-level conveniences find it through
+`_current`.
 """
 
 from __future__ import annotations

@@ -423,11 +423,12 @@ class AdmissionController:
 
     def _shed(self, task_class: str) -> None:
         """Refuse work of low priority, unless nothing is in flight or it is part of work that was let in."""
-        with self._gate.lock, self._gate.lock.plain:
-            is_idle = not self._gate.in_flight
         around = current_permit.get()
-        if not is_idle and (around is None or not around.is_open):
-            raise self._refusals.shed(task_class)
+        if around is not None and around.is_open:
+            return
+        with self._gate.lock, self._gate.lock.plain:
+            if self._gate.in_flight:
+                raise self._refusals.shed(task_class)
 
     def _taken(self, waiter: Applicant) -> Permit:
         permit = waiter.permit

@@ -119,7 +119,7 @@ class Reclaim:
         self._meter: Final = meter
         self._clock: Final = SystemClock() if clock is None else clock
         self._turns: tuple[Turn, ...] = tuple(sorted(map(ReclaimerTurn, reclaimers), key=_cost))
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # a finaliser of a cache may want to take it out, in the midst of this
         self._quiet: Final = _Lane()
         self._loud: Final = _Lane()
         self._declined = 0
@@ -250,7 +250,7 @@ class Reclaim:
 
     def after_fork(self) -> None:
         """Forget runs that other threads were at."""
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
         self._quiet.running = threading.Lock()
         self._loud.running = threading.Lock()
 

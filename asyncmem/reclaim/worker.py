@@ -76,7 +76,7 @@ class ActionWorker:
         self._retry_at = float("-inf")
         self._stopped = False
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may stop the runtime, in the midst of starting a thread
         self._news = threading.Event()
         self._rounds = self._errors = 0
         self._last_error: str | None = None
@@ -122,7 +122,7 @@ class ActionWorker:
     def after_fork(self) -> None:
         """Forget the thread, which is in the parent, and the locks, which another thread may have held."""
         self._thread = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._news = threading.Event()
 
     def _start(self) -> None:
