@@ -34,6 +34,7 @@ from asyncmem.alerts import AlertManager
 from asyncmem.config import MemoryConfig
 from asyncmem.errors import (
     AdmissionRejected,
+    AlertDeliveryError,
     AsyncmemError,
     ConfigError,
     LimitDiscoveryError,
@@ -49,6 +50,7 @@ __all__ = [
     "AdmissionController",
     "AdmissionRejected",
     "AdmissionStatistics",
+    "AlertDeliveryError",
     "AlertLevel",
     "AlertManager",
     "AlertState",

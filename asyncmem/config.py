@@ -114,6 +114,14 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Literal["default", "conservative", "none"],
         _doc("The alert thresholds to begin with.", "default, conservative or none", "default"),
     ] = "default"
+    alert_cooldown: Annotated[
+        Annotated[float, Meta(ge=0.0, le=86_400.0)],
+        _doc(
+            "Seconds for which a condition must have stayed better before its alert is resolved.",
+            "seconds from 0",
+            "30.0",
+        ),
+    ] = 30.0
     log_alerts: Annotated[bool, _doc("Write each alert as a structlog event.", "true or false", "true")] = True
 
     # Names that are settled, checked already, and read by parts that come with later releases.

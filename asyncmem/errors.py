@@ -7,6 +7,7 @@
           ├── AdmissionRejected    memory, a queue or a deadline said no; try again later
           ├── MemoryLimitExceeded  the work needs more than there can ever be (also a MemoryError)
           ├── LimitDiscoveryError  no memory limit could be read at all
+          ├── AlertDeliveryError   an alert did not reach whom it was for
           └── ConfigError          a setting or an argument is wrong (also a ValueError)
 
 A message says what was wrong, the value met, the value expected, and what to do next.
@@ -20,6 +21,7 @@ from functools import partial
 
 __all__ = [
     "AdmissionRejected",
+    "AlertDeliveryError",
     "AsyncmemError",
     "ConfigError",
     "LimitDiscoveryError",
@@ -112,6 +114,10 @@ class MemoryLimitExceeded(AsyncmemError, MemoryError):  # noqa: N818 - the name 
 
 class LimitDiscoveryError(AsyncmemError):
     """Not one memory limit could be read: no cgroup, no rlimit, not even the machine's size."""
+
+
+class AlertDeliveryError(AsyncmemError):
+    """An alert did not reach whom it was for; the message names no secret, neither does a chained error."""
 
 
 class ConfigError(AsyncmemError, ValueError):

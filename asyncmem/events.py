@@ -16,6 +16,8 @@ from asyncmem.units import MIB
 
 __all__ = [
     "ALERT_SCHEMA_VERSION",
+    "AdmissionAction",
+    "AdmissionOutlook",
     "AlertLevel",
     "AlertState",
     "AlertType",
@@ -121,9 +123,21 @@ class AlertType(StrEnum):
     """What an alert is about."""
 
     HIGH_MEMORY = "high_memory"
+    """Much of the limit is in use, or little headroom is left."""
+    RAPID_GROWTH = "rapid_growth"
+    """The process has grown, or keeps growing."""
     LOW_SYSTEM_MEMORY = "low_system_memory"
+    """The machine has little left."""
+    PRESSURE_CHANGE = "pressure_change"
+    """The pressure level is another one."""
+    SHEDDING = "shedding"
+    """Work was refused, or cancelled, for want of memory."""
+    RECLAIM = "reclaim"
+    """Memory was given back."""
     LIMIT_CHANGED = "limit_changed"
+    """The limit is another one; an event, which has no end."""
     SAMPLING_FAILED = "sampling_failed"
+    """Memory could not be seen."""
 
 
 class PressureLevel(StrEnum):
@@ -160,10 +174,59 @@ _PRESSURE = {level: rank for rank, level in enumerate(PressureLevel)}
 
 
 class AlertState(StrEnum):
-    """Whether the condition has begun or has ended."""
+    """Where in its episode an alert is: it begins by `FIRING`, and ends by `RESOLVED`."""
 
     FIRING = "firing"
+    """The condition has begun."""
+    ESCALATED = "escalated"
+    """It has become more serious: the alert's level is the new one."""
+    EASED = "eased"
+    """It has become less serious, and is not over."""
     RESOLVED = "resolved"
+    """It has ended."""
+
+
+class AdmissionAction(StrEnum):
+    """What admission does about memory."""
+
+    ADMITTING = "admitting"
+    """Work is let in as it comes."""
+    QUEUEING = "queueing"
+    """Work waits for memory."""
+    SHEDDING = "shedding"
+    """Work was refused for want of memory, in the last seconds."""
+    CANCELLING = "cancelling"
+    """Work was cancelled to free its memory, in the last seconds."""
+
+
+class AdmissionOutlook(msgspec.Struct, frozen=True, kw_only=True):
+    """What admission holds and does, and what would be without it; the bytes are of the tightest bound.
+
+    Args:
+        action: What it does.
+        headroom: Bytes that may be promised; negative where more is in use than there is.
+        reserved: Bytes promised.
+        in_flight: Pieces of work that hold a permit.
+        queued: Pieces of work that wait.
+        rejected: Work refused for want of memory so far.
+        evicted: Work cancelled to free its memory so far.
+        task_class: The task class that holds most of what is promised; None where nothing is in flight.
+        task_class_share: Its share of what is promised, 0 to 1.
+        demand: Bytes that would be in use if all that is promised and all that waits had been let in.
+        exceeds_limit: Whether that is beyond the limit: without admission the process would be killed, or soon.
+    """
+
+    action: AdmissionAction
+    headroom: int
+    reserved: int
+    in_flight: int
+    queued: int
+    rejected: int
+    evicted: int
+    task_class: str | None
+    task_class_share: float | None
+    demand: int
+    exceeds_limit: bool
 
 
 class MemoryAlert(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,14 +235,15 @@ class MemoryAlert(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         level: How serious.
         alert_type: What it is about.
-        state: Whether the condition has begun or has ended.
+        state: Where in its episode it is.
         message: One sentence for people, with the numbers.
         timestamp: When, aware and in UTC.
-        fingerprint: The same for all alerts of one episode: `firing` and the `resolved` that ends it.
+        fingerprint: The same for all alerts of one episode, from the `firing` to the `resolved`.
         rule: The threshold's name, for example ``percent``.
         value: What was measured, in the rule's unit.
         threshold: What it was measured against, in the rule's unit.
         snapshot: The reading that led to it; None for events that have none.
+        admission: What admission did about it, and which task class holds most; None where there is no admission.
     """
 
     level: AlertLevel
@@ -192,6 +256,7 @@ class MemoryAlert(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None = None
     threshold: float | None = None
     snapshot: MemorySnapshot | None = None
+    admission: AdmissionOutlook | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The alert as JSON-ready values, with ``schema_version``; ``None`` where a field does not apply."""

@@ -21,6 +21,7 @@ import structlog
 from asyncmem._clock import SystemClock
 from asyncmem.admission import AdmissionController, AdmissionStatistics, CostsFile, Priority
 from asyncmem.alerts import AlertManager, AlertStatistics
+from asyncmem.alerts.conditions import Conditions
 from asyncmem.alerts.sight import Sight
 from asyncmem.alerts.sinks import structlog_sink
 from asyncmem.config import MemoryConfig
@@ -125,12 +126,15 @@ class MemoryRuntime:
         self.limits: Limits = (
             LimitFinder(sampler=self._sampler, configured=self.config.limit) if limits is None else limits
         )
-        self.alerts = AlertManager.with_defaults(self.config.alert_preset, clock=self._clock)
+        self.alerts = AlertManager.with_defaults(
+            self.config.alert_preset, clock=self._clock, cooldown=self.config.alert_cooldown
+        )
         if self.config.log_alerts:
             self.alerts.add_handler(structlog_sink(), immediate=True)
         self.monitor = MemoryMonitor(
             history=self.config.history, sampler=self._sampler, machine=machine, limits=self.limits, clock=self._clock
         )
+        self._conditions = Conditions(self.alerts, self.monitor.capture_snapshot)
         heap = LiveMeter(self._sampler)
         self.reclaimers = Reclaim(
             self._sampler.working_set,
@@ -151,6 +155,7 @@ class MemoryRuntime:
             reclaim=self.reclaimers.run,
         )
         self.admission.read_now = heap.now
+        self.alerts.outlook = self.admission.outlook
         self._costs_file = None if self.config.costs_path is None else CostsFile(self.config.costs_path, self.admission)
         self._next_save = self._clock.monotonic() + _SAVE_SECONDS
         self._kernel_events = KernelEvents()
@@ -354,6 +359,11 @@ class MemoryRuntime:
         with self._check_lock:
             self._follow_limits()
             snapshot = self.monitor.capture_snapshot()
+            outlook = self.admission.outlook()
+            if not self.admission.has_admitted:  # what is taken before any work has come is no growth
+                self.alerts.set_baseline(snapshot)
+            self._conditions.shedding(outlook.rejected, outlook.evicted)
+            self._conditions.reclaimed(self.reclaimers.statistics().bytes_freed)
         self.alerts.check_thresholds(snapshot)  # outside the lock: handlers may be called in there
 
     def statistics(self) -> RuntimeStatistics:
@@ -395,7 +405,10 @@ class MemoryRuntime:
         return period
 
     def _look_around(self, now: float) -> None:
-        self._respond(self.pressure.update(*self.admission.tightest(), now), now)
+        tightest = self.admission.tightest()
+        level = self.pressure.update(*tightest, now)
+        self._respond(level, now)
+        self._conditions.pressure(level, tightest.used, tightest.limit)
         if now >= self._next_check:
             self._next_check = now + self.config.interval
             self.check_now()

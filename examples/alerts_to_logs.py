@@ -1,6 +1,7 @@
-"""Alerts as structured log lines: to structlog by default, to a handler, and to a stream.
+"""Alerts as JSON lines: by structlog without doing anything, by a handler, and by a stream.
 
     python examples/alerts_to_logs.py
+    python examples/alerts_to_logs.py | jq -c 'select(.event == "memory_alert") | {state, percent, alert_message}'
 
 A limit 64 MiB above what the process uses is set; the process then takes 60 MiB of it and lets go again. Alerts fire
 when the thresholds are passed and are resolved when memory is back, one line each on stdout as JSON.
@@ -36,7 +37,9 @@ async def main() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
     )
     used = default_sampler().working_set()
-    config = MemoryConfig(limit=used + parse_bytes("64MiB"), guard_band="1MiB", interval=0.05, alert_preset="none")
+    config = MemoryConfig(
+        limit=used + parse_bytes("64MiB"), guard_band="1MiB", interval=0.05, alert_preset="none", alert_cooldown=0
+    )
     async with MemoryRuntime(config) as memory:
         room = 100 * used / (used + parse_bytes("64MiB"))
         memory.alerts.set_threshold("warning", percent=(room + 100) / 2)
@@ -47,11 +50,11 @@ async def main() -> None:
             block = bytearray(parse_bytes("60MiB"))
             async for alert in stream:
                 structlog.get_logger().warning("while_importing", state=alert.state.value)
-                if alert.state is AlertState.FIRING:
+                if alert.rule == "percent" and alert.state is AlertState.FIRING:
                     break
             del block
         async for alert in stream:
-            if alert.state is AlertState.RESOLVED:
+            if alert.rule == "percent" and alert.state is AlertState.RESOLVED:
                 break
 
 

@@ -20,6 +20,7 @@ from asyncmem.admission.forecast import Forecast
 from asyncmem.admission.gate import Gate, refuse_to_block
 from asyncmem.admission.headroom import Headroom
 from asyncmem.admission.learning import LearnedCostModel
+from asyncmem.admission.outlook import Outlook
 from asyncmem.admission.permit import Permit, current_permit
 from asyncmem.admission.pricing import Pricing
 from asyncmem.admission.queue import FairQueue
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from asyncmem.admission.learning import CostModel, TaskCosts
     from asyncmem.admission.queue import WaitQueue
     from asyncmem.errors import AdmissionRejected
+    from asyncmem.events import AdmissionOutlook
     from asyncmem.limits import Bound
 
 __all__ = ["STEPPED_FROM", "AdmissionController"]
@@ -76,6 +78,7 @@ class AdmissionController:
         "_headroom",
         "_monotonic",
         "_most_quickly",
+        "_outlook",
         "_pricing",
         "_refusals",
         "_waiting",
@@ -107,6 +110,7 @@ class AdmissionController:
         self._forecast = Forecast(clock)
         self._refusals = Refusals(self._gate, self._forecast, queue_timeout)
         self._defence = Defence(self._gate, self._headroom, self._costs, reclaim)
+        self._outlook = Outlook(self._gate, self._headroom, self._costs, self._refusals, self._defence)
         self._watching = Watching(
             self._gate,
             self._headroom,
@@ -346,6 +350,11 @@ class AdmissionController:
         self._watching.is_unwatched = True
 
     @property
+    def has_admitted(self) -> bool:
+        """Whether a permit was ever handed out."""
+        return self._gate.admitted > 0
+
+    @property
     def holds_much(self) -> bool:
         """Whether at the last sample work in flight held or might add much, or nobody knew, or somebody waited."""
         return self._watching.holds_much
@@ -353,6 +362,11 @@ class AdmissionController:
     def tightest(self) -> Tightest:
         """The bound of which the least was left at the last sample, for telling the pressure."""
         return self._headroom.tightest()
+
+    def outlook(self) -> AdmissionOutlook:
+        """What admission does about memory and who holds most, for alerts; cheaper than `statistics`."""
+        with self._gate.lock, self._gate.lock.plain:
+            return self._outlook.take(self._monotonic())
 
     def thresholds(self) -> dict[str, tuple[int, int]]:
         """Usages at which to look at once, by the place where each bound was found: the guard band's begin and half."""

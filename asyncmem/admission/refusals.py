@@ -45,6 +45,11 @@ class Refusals:
         with self._lock:
             return {reason.value: count for reason, count in self._counts.items() if count}
 
+    def short_of_memory(self) -> int:
+        """Refusals so far for want of memory."""
+        with self._lock:
+            return sum(self._counts[reason] for reason in _SHORT_OF_MEMORY)
+
     def closed(self) -> AdmissionRejected:
         """The runtime is shut down."""
         message = "the memory runtime is shut down and admits no more work"

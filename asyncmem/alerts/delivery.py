@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import partial
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -34,7 +35,13 @@ from asyncmem.events import AlertLevel, MemoryAlert
 __all__ = ["AlertHandler", "Handler"]
 
 AlertHandler = Callable[[MemoryAlert], object]
-"""What users register: a sync function, or one that returns an awaitable; what it results in is not looked at."""
+"""What users register: a sync function, or one that returns an awaitable; what it results in is not looked at.
+
+One that bounds its own time, as a sink that retries does, says so in an attribute ``handler_timeout`` (seconds), which
+then stands for the default timeout."""
+
+_TIMEOUT: Final = 5.0
+"""Seconds that a call may take where neither the registration nor the handler says."""
 
 _log = structlog.stdlib.get_logger("asyncmem.alerts")
 
@@ -55,7 +62,7 @@ class Handler:
         function: What is called.
         levels: The levels that it wants; None for all.
         immediate: Whether it is called where the alert is raised; such a one has no timeout and no queue.
-        timeout: Seconds that one call may take.
+        timeout: Seconds that one call may take; None for what the function says of itself, else 5.
         max_queue: Alerts that may wait for it.
         lock: The manager's, as is `tally`.
 
@@ -69,14 +76,14 @@ class Handler:
         levels: Iterable[AlertLevel | str] | None,
         *,
         immediate: bool,
-        timeout: float,
+        timeout: float | None,
         max_queue: int,
         lock: threading.Lock,
         tally: Tally,
     ) -> None:
         self.function = function
         self.levels = levels_of(levels)
-        self._timeout = timeout
+        self._timeout = _timeout_of(function) if timeout is None else timeout
         self._lock = lock
         self._tally = tally
         self._finished = 0
@@ -85,8 +92,8 @@ class Handler:
         self._async = _returns_awaitable(function)
         if immediate and self._async:
             raise ConfigError(f"{self._name} is a coroutine function and cannot be immediate; use immediate=False")
-        if not timeout > 0:
-            raise ConfigError(f"timeout={timeout!r} leaves a handler no time; expected seconds above 0")
+        if not self._timeout > 0:
+            raise ConfigError(f"timeout={self._timeout!r} leaves a handler no time; expected seconds above 0")
         self.mailbox = None if immediate else Mailbox(max_queue, lock=lock, tally=tally)
 
     @property
@@ -207,6 +214,12 @@ def _returns_awaitable(function: AlertHandler) -> bool:
     if not callable(function):
         raise ConfigError(f"{function!r} is no alert handler; expected a function of one MemoryAlert")
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _timeout_of(function: AlertHandler) -> float:
+    own: object = getattr(function, "handler_timeout", None)
+    # Some objects have any attribute that they are asked for, mocks above all.
+    return own if isinstance(own, int | float) else _TIMEOUT
 
 
 def _refuse_coroutine(result: object) -> None:

@@ -1,24 +1,22 @@
-"""From snapshots to transitions: which conditions began, changed their level, or ended.
+"""From readings and reports to transitions: which conditions began, changed their level, or ended.
 
-One condition gives one *episode*: an alert when it begins, one at each change of its level, one when it has ended, all
-with the same fingerprint. An episode ends, and its level falls, only when the value is back past the threshold by the
-margin that `asyncmem.alerts.rules` gives. Nothing here delivers or locks; that is the manager's part.
+A condition is a rule with thresholds, judged by snapshots, or whatever others report under a name. Each has one
+`Episode`, so one condition gives one alert when it begins, one at each change of its level and one when it has ended,
+all with the same fingerprint. Nothing here delivers or locks; that is the manager's part.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from itertools import count
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from asyncmem.alerts.rules import RULES, Rule, Threshold, settled, threshold_for, worst
+from asyncmem.alerts.episode import Episode, Fingerprints, Step
+from asyncmem.alerts.rules import RULES, Reading, Rule, Threshold, settled, threshold_for, worst
 from asyncmem.errors import ConfigError
-from asyncmem.events import AlertLevel, AlertState, MemoryAlert, MemorySnapshot
+from asyncmem.events import AdmissionOutlook, AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
 
-__all__ = ["Episodes", "Judgement", "Transition"]
+__all__ = ["Detail", "Episodes", "Judgement", "Moment", "Transition"]
 
 
 class Transition(NamedTuple):
@@ -26,7 +24,6 @@ class Transition(NamedTuple):
 
     alert: MemoryAlert
     levels: frozenset[AlertLevel]
-    """The alert's level; for the end of an episode all levels that it was at, so that who heard of it hears the end."""
 
 
 class Judgement(NamedTuple):
@@ -38,27 +35,42 @@ class Judgement(NamedTuple):
     """What has changed since the snapshot before."""
 
 
-@dataclass(slots=True)
-class _Episode:
-    alert: MemoryAlert
-    levels: frozenset[AlertLevel]
+class Moment(NamedTuple):
+    """When something is judged, and what can be asked about it."""
+
+    at: datetime
+    monotonic: float
+    outlook: Callable[[], AdmissionOutlook | None]
+
+
+class Detail(NamedTuple):
+    """What is known of a condition that is reported."""
+
+    message: str
+    """One sentence for people, with the numbers."""
+    value: float | None = None
+    """What was measured."""
+    threshold: float | None = None
+    """What it was measured against."""
+    snapshot: MemorySnapshot | None = None
 
 
 class Episodes:
-    """The thresholds that are set, and the episodes that are firing.
+    """The thresholds that are set, and the episodes of all conditions.
 
     Args:
         thresholds: Those to begin with.
+        cooldown: Seconds for which a condition must have stayed lower before it eases or ends.
     """
 
-    __slots__ = ("_firing", "_numbers", "_origin", "_thresholds")
+    __slots__ = ("_active", "_cooldown", "_episodes", "_fingerprints", "_thresholds")
 
-    def __init__(self, thresholds: Iterable[Threshold] = ()) -> None:
+    def __init__(self, thresholds: Iterable[Threshold] = (), *, cooldown: float) -> None:
         self._thresholds = {(threshold.rule, threshold.level): threshold for threshold in thresholds}
-        self._firing: dict[str, _Episode] = {}
-        # Two processes, or two runs of one, never use the same fingerprint for two episodes.
-        self._origin = secrets.token_hex(4)
-        self._numbers = count(1)
+        self._cooldown: Final = cooldown
+        self._fingerprints: Final = Fingerprints()
+        self._episodes: dict[str, Episode] = {}
+        self._active: dict[str, MemoryAlert] = {}
 
     @property
     def thresholds(self) -> tuple[Threshold, ...]:
@@ -67,8 +79,12 @@ class Episodes:
 
     @property
     def active(self) -> tuple[MemoryAlert, ...]:
-        """The latest alert of each episode that is firing."""
-        return tuple(self._firing[name].alert for name in RULES if name in self._firing)
+        """The latest alert of each episode that is firing, in the order in which they began."""
+        return tuple(self._active.values())
+
+    def is_active(self, condition: str) -> bool:
+        """Whether a condition is firing; may be asked without the lock."""
+        return condition in self._active
 
     def set_threshold(self, level: AlertLevel, values: Mapping[str, float | None]) -> None:
         """Set or replace a threshold.
@@ -87,73 +103,86 @@ class Episodes:
         ((name, value),) = given.items()
         self._thresholds[name, level] = threshold_for(RULES[name], level, value, self._thresholds.values())
 
-    def judge(self, snapshot: MemorySnapshot, now: datetime) -> Judgement:
-        """Judge one snapshot and move the episodes on."""
+    def judge(self, reading: Reading, moment: Moment) -> Judgement:
+        """Judge one reading by all thresholds, and move the episodes on."""
         judgement = Judgement([], [])
         for rule in RULES.values():
             thresholds = self._of(rule)
-            value = rule.read(snapshot) if thresholds else None
+            value = rule.read(reading) if thresholds else None
             if value is None:
                 continue
-            episode = self._firing.get(rule.name)
+            episode = self._episode(rule.name)
             passed = worst(thresholds, value)
-            at = settled(thresholds, value, episode.alert.level if episode else None)
-            if episode is None and at is None:
-                continue
-            fingerprint = episode.alert.fingerprint if episode else self._new_fingerprint(rule)
-            alert = None if passed is None else _alert(passed, value, snapshot, now, fingerprint=fingerprint)
-            if alert is not None:
-                judgement.firing.append(alert)
-            if at is None:
-                judgement.transitions.append(self._end(rule, value, snapshot, now))
-            elif episode is None or at.level is not episode.alert.level:
-                told = (
-                    alert
-                    if alert is not None and at is passed
-                    else _alert(at, value, snapshot, now, fingerprint=fingerprint)
-                )
-                seen = episode.levels if episode else frozenset()
-                self._firing[rule.name] = _Episode(told, seen | {told.level})
-                judgement.transitions.append(Transition(told, frozenset({told.level})))
+            at = settled(thresholds, value, episode.level)
+            step = episode.move(None if at is None else at.level, moment.monotonic)
+            if passed is not None:
+                now = Step(AlertState.FIRING, passed.level, episode.fingerprint, frozenset({passed.level}))
+                judgement.firing.append(self._judged(rule, now, value, reading, moment))
+            if step is not None:
+                transition = Transition(self._judged(rule, step, value, reading, moment), step.levels)
+                self._keep(rule.name, transition.alert)
+                judgement.transitions.append(transition)
         return judgement
+
+    def report(
+        self,
+        condition: str,
+        level: AlertLevel | None,
+        alert_type: AlertType,
+        detail: Callable[[], Detail],
+        moment: Moment,
+    ) -> Transition | None:
+        """Take in where a condition is that others judge; `detail` is asked only where there is something to tell."""
+        step = self._episode(condition).move(level, moment.monotonic)
+        if step is None:
+            return None
+        known = detail()
+        alert = MemoryAlert(
+            level=step.level,
+            alert_type=alert_type,
+            state=step.state,
+            message=known.message,
+            timestamp=moment.at,
+            fingerprint=step.fingerprint,
+            rule=condition,
+            value=known.value,
+            threshold=known.threshold,
+            snapshot=known.snapshot,
+            admission=moment.outlook(),
+        )
+        self._keep(condition, alert)
+        return Transition(alert, step.levels)
+
+    def _episode(self, condition: str) -> Episode:
+        episode = self._episodes.get(condition)
+        if episode is None:
+            episode = self._episodes[condition] = Episode(condition, self._fingerprints, self._cooldown)
+        return episode
 
     def _of(self, rule: Rule) -> list[Threshold]:
         return [found for level in AlertLevel if (found := self._thresholds.get((rule.name, level))) is not None]
 
-    def _end(self, rule: Rule, value: float, snapshot: MemorySnapshot, now: datetime) -> Transition:
-        episode = self._firing.pop(rule.name)
-        threshold = self._thresholds[rule.name, episode.alert.level]
-        alert = _alert(
-            threshold, value, snapshot, now, fingerprint=episode.alert.fingerprint, state=AlertState.RESOLVED
+    def _keep(self, condition: str, alert: MemoryAlert) -> None:
+        if alert.state is AlertState.RESOLVED:
+            del self._active[condition]
+        else:
+            self._active[condition] = alert
+
+    def _judged(self, rule: Rule, step: Step, value: float, reading: Reading, moment: Moment) -> MemoryAlert:
+        threshold = self._thresholds[rule.name, step.level]
+        return MemoryAlert(
+            level=step.level,
+            alert_type=rule.alert_type,
+            state=step.state,
+            message=_message(rule, threshold, value, step.state),
+            timestamp=moment.at,
+            fingerprint=step.fingerprint,
+            rule=rule.name,
+            value=value,
+            threshold=threshold.value,
+            snapshot=reading.snapshot,
+            admission=moment.outlook(),
         )
-        return Transition(alert, episode.levels)
-
-    def _new_fingerprint(self, rule: Rule) -> str:
-        return f"{rule.name}-{self._origin}-{next(self._numbers)}"
-
-
-def _alert(
-    threshold: Threshold,
-    value: float,
-    snapshot: MemorySnapshot,
-    now: datetime,
-    *,
-    fingerprint: str,
-    state: AlertState = AlertState.FIRING,
-) -> MemoryAlert:
-    rule = RULES[threshold.rule]
-    return MemoryAlert(
-        level=threshold.level,
-        alert_type=rule.alert_type,
-        state=state,
-        message=_message(rule, threshold, value, state),
-        timestamp=now,
-        fingerprint=fingerprint,
-        rule=rule.name,
-        value=value,
-        threshold=threshold.value,
-        snapshot=snapshot,
-    )
 
 
 def _message(rule: Rule, threshold: Threshold, value: float, state: AlertState) -> str:

@@ -10,6 +10,8 @@ in `asyncmem.alerts.handlers` and `asyncmem.alerts.streams`.
 
 from __future__ import annotations
 
+import functools
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -20,52 +22,73 @@ import anyio.abc
 
 from asyncmem._clock import Clock, SystemClock
 from asyncmem.alerts.delivery import AlertHandler, Handler
-from asyncmem.alerts.episodes import Episodes, Transition
+from asyncmem.alerts.episodes import Detail, Episodes, Moment, Transition
+from asyncmem.alerts.growth import Growth
 from asyncmem.alerts.handlers import Handlers, Subscription
 from asyncmem.alerts.presets import PRESETS
-from asyncmem.alerts.rules import Threshold, level_of
+from asyncmem.alerts.rules import RULES, Reading, Threshold, level_of
 from asyncmem.alerts.streams import AlertStream, Streams
 from asyncmem.alerts.tally import AlertStatistics, AlertSummary, Tally
 from asyncmem.errors import ConfigError
-from asyncmem.events import AlertLevel, MemoryAlert, MemorySnapshot
+from asyncmem.events import AdmissionOutlook, AlertLevel, AlertType, MemoryAlert, MemorySnapshot
 
 __all__ = ["AlertManager"]
 
 _SYSTEM_CLOCK: Final = SystemClock()
 
 
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 class AlertManager:
     """Raises alerts at thresholds and delivers them. A new one has no thresholds; see `with_defaults`.
 
     Args:
-        clock: Where the alerts' timestamps come from.
+        clock: Where time comes from.
         history: How many alerts `history` keeps.
+        cooldown: Seconds for which a condition must have stayed better before its alert eases or is resolved: a value
+            that flaps is one episode.
 
     Raises:
-        ConfigError: The history is no whole number from 0.
+        ConfigError: The history is no whole number from 0, or the cooldown no number of seconds from 0.
     """
 
-    def __init__(self, *, clock: Clock = _SYSTEM_CLOCK, history: int = 1000) -> None:
+    def __init__(self, *, clock: Clock = _SYSTEM_CLOCK, history: int = 1000, cooldown: float = 30.0) -> None:
+        if not _is_time(cooldown):
+            raise ConfigError(f"cooldown={cooldown!r} is no time; expected seconds from 0")
         if type(history) is not int or history < 0:
             raise ConfigError(f"history={history!r} is no length; expected a whole number from 0")
         self._clock = clock
         self._lock = threading.Lock()
         self._tally = Tally()
-        self._episodes = Episodes()
+        self._episodes = Episodes(cooldown=cooldown)
+        self._growth = Growth()
+        self.outlook: Callable[[], AdmissionOutlook] | None = None
+        """Asked for what admission does, for each alert that is raised; None where there is no admission."""
         self._handlers = Handlers(self._lock)
         self._streams = Streams(self._lock, self._tally)
         self._history: deque[MemoryAlert] = deque(maxlen=history)
 
     @classmethod
-    def with_defaults(cls, preset: str | None = None, *, clock: Clock = _SYSTEM_CLOCK, history: int = 1000) -> Self:
+    def with_defaults(
+        cls,
+        preset: str | None = None,
+        *,
+        clock: Clock = _SYSTEM_CLOCK,
+        history: int = 1000,
+        cooldown: float = 30.0,
+    ) -> Self:
         """Make a manager with thresholds that suit most services.
 
         Args:
             preset: ``"default"`` (also None): working set above 80 and 90 % of the limit (warning, critical), less than
-                500 and 200 MiB available to the system. ``"conservative"``: working set above 50 and 75 %, resident
-                memory above 1024, 2048, 3500 MiB (from info on), the same for the system. ``"none"``: nothing.
+                500 and 200 MiB available to the system, growth of 100 and 500 MiB since the baseline, and of 50 and 100
+                MiB per hour. ``"conservative"``: working set above 50 and 75 %, resident memory above 1024, 2048, 3500
+                MiB (from info on), the rest the same. ``"none"``: nothing.
             clock: As for the class.
             history: As for the class.
+            cooldown: As for the class.
 
         Raises:
             ConfigError: There is no such preset.
@@ -73,8 +96,8 @@ class AlertManager:
         name = "default" if preset is None else preset
         if name not in PRESETS:
             raise ConfigError(f"{preset!r} is no preset of thresholds; expected {', '.join(PRESETS)}")
-        manager = cls(clock=clock, history=history)
-        manager._episodes = Episodes(PRESETS[name])
+        manager = cls(clock=clock, history=history, cooldown=cooldown)
+        manager._episodes = Episodes(PRESETS[name], cooldown=cooldown)
         return manager
 
     def set_threshold(
@@ -84,6 +107,9 @@ class AlertManager:
         percent: float | None = None,
         rss_mb: float | None = None,
         available_mb: float | None = None,
+        headroom_mb: float | None = None,
+        growth_mb: float | None = None,
+        growth_mb_per_hour: float | None = None,
     ) -> None:
         """Set, or replace, the threshold of one level; exactly one of the keywords is given.
 
@@ -94,11 +120,22 @@ class AlertManager:
             percent: Fires above so many percent of the limit in the working set.
             rss_mb: Fires above so many MiB of the process's resident memory.
             available_mb: Fires below so many MiB available to the whole system.
+            headroom_mb: Fires while admission may promise less than so many MiB; never where there is no admission.
+            growth_mb: Fires when resident memory is more than so many MiB above the baseline (`set_baseline`).
+            growth_mb_per_hour: Fires when it grows by more than so many MiB per hour, half an hour after the first
+                snapshot at the earliest; see `asyncmem.alerts.growth`.
 
         Raises:
             ConfigError: An unknown level, none or several keywords, a number out of range, or levels that contradict.
         """
-        values = {"percent": percent, "rss_mb": rss_mb, "available_mb": available_mb}
+        values = {
+            "percent": percent,
+            "rss_mb": rss_mb,
+            "available_mb": available_mb,
+            "headroom_mb": headroom_mb,
+            "growth_mb": growth_mb,
+            "growth_mb_per_hour": growth_mb_per_hour,
+        }
         with self._lock:
             self._episodes.set_threshold(level_of(level), values)
 
@@ -114,13 +151,59 @@ class AlertManager:
         Returns the most serious alert of each rule that fires at this very snapshot, at each call anew. Hysteresis has
         no part in that: `active` says what is firing with it.
         """
-        now = self._clock.now()
+        moment = self._moment()
+        outlook = moment.outlook()
         with self._lock:
-            judgement = self._episodes.judge(snapshot, now)
+            self._growth.update(snapshot)
+            reading = Reading(
+                snapshot,
+                None if outlook is None else outlook.headroom,
+                self._growth.since_baseline(snapshot),
+                self._growth.per_hour,
+            )
+            judgement = self._episodes.judge(reading, moment)
             steps = [step for transition in judgement.transitions for step in self._put(transition)]
         for step in steps:
             step()
         return judgement.firing
+
+    def set_baseline(self, snapshot: MemorySnapshot | None = None) -> None:
+        """Count growth from a snapshot on, or from the next one that is checked; by default it is the first."""
+        with self._lock:
+            self._growth.set_baseline(snapshot)
+
+    def report(
+        self,
+        condition: str,
+        level: AlertLevel | str | None,
+        detail: Callable[[], Detail],
+        *,
+        alert_type: AlertType = AlertType.HIGH_MEMORY,
+    ) -> None:
+        """Say where a condition is that this manager does not judge itself; may be called often, from any thread.
+
+        It has an episode like those of thresholds: told when it begins, changes its level, and has ended.
+
+        Args:
+            condition: Its name, which becomes `MemoryAlert.rule`.
+            level: The level that it is at; None for none.
+            detail: Called where there is something to tell; quick, and must not use this manager.
+            alert_type: What its alerts are about.
+
+        Raises:
+            ConfigError: There is no such level, or a rule has that name.
+        """
+        if condition in RULES:
+            raise ConfigError(f"{condition!r} is the name of a rule; expected another one, or use set_threshold")
+        if level is None and not self._episodes.is_active(condition):
+            return
+        moment = self._moment()
+        with self._lock:
+            at = None if level is None else level_of(level)
+            transition = self._episodes.report(condition, at, alert_type, detail, moment)
+            steps = [] if transition is None else self._put(transition)
+        for step in steps:
+            step()
 
     def emit(self, alert: MemoryAlert) -> None:
         """Deliver an alert that was made elsewhere; it is no episode of this manager. May be called from any thread."""
@@ -135,7 +218,7 @@ class AlertManager:
         levels: Iterable[AlertLevel | str] | None = None,
         *,
         immediate: bool = False,
-        timeout: float = 5.0,
+        timeout: float | None = None,
         max_queue: int = 256,
     ) -> Subscription:
         """Have a function called for each alert; an error in it is counted, and logged the first time, never raised.
@@ -151,7 +234,8 @@ class AlertManager:
             immediate: Call it where the alert is raised, in whatever thread, with or without a loop. For functions
                 that are quick, thread-safe, never block and raise no alerts.
             timeout: Seconds that one call may take, then it counts as timed out. An async call is cancelled; a sync
-                one cannot be, and keeps the handler busy.
+                one cannot be, and keeps the handler busy. None for as long as the handler says it needs in an
+                attribute ``handler_timeout``, as sinks that retry do, and for 5 where it has none.
             max_queue: Alerts that may wait for this handler; beyond it the oldest are dropped and counted.
 
         Returns:
@@ -211,6 +295,17 @@ class AlertManager:
             return self._tally.statistics(
                 streams=self._streams.count(), handlers=self._handlers.count(), queued=self._handlers.queued()
             )
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.monotonic(), functools.cache(self._ask))
+
+    def _ask(self) -> AdmissionOutlook | None:
+        if self.outlook is None:
+            return None
+        try:
+            return self.outlook()
+        except Exception:  # noqa: BLE001 - an alert without it is better than none
+            return None
 
     def _put(self, transition: Transition) -> list[Callable[[], object]]:
         self._history.append(transition.alert)

@@ -11,6 +11,12 @@ from asyncmem.events import AlertLevel
 
 __all__ = ["PRESETS"]
 
+_GROWTH: Final = (
+    Threshold("growth_mb", AlertLevel.WARNING, 100),
+    Threshold("growth_mb", AlertLevel.CRITICAL, 500),
+    Threshold("growth_mb_per_hour", AlertLevel.WARNING, 50),
+    Threshold("growth_mb_per_hour", AlertLevel.CRITICAL, 100),
+)
 _LOW_SYSTEM: Final = (
     Threshold("available_mb", AlertLevel.WARNING, 500),
     Threshold("available_mb", AlertLevel.CRITICAL, 200),
@@ -20,6 +26,7 @@ PRESETS: Final[Mapping[str, tuple[Threshold, ...]]] = MappingProxyType(
         "default": (
             Threshold("percent", AlertLevel.WARNING, 80),
             Threshold("percent", AlertLevel.CRITICAL, 90),
+            *_GROWTH,
             *_LOW_SYSTEM,
         ),
         "conservative": (
@@ -28,6 +35,7 @@ PRESETS: Final[Mapping[str, tuple[Threshold, ...]]] = MappingProxyType(
             Threshold("rss_mb", AlertLevel.CRITICAL, 3500),
             Threshold("percent", AlertLevel.WARNING, 50),
             Threshold("percent", AlertLevel.CRITICAL, 75),
+            *_GROWTH,
             *_LOW_SYSTEM,
         ),
         "none": (),

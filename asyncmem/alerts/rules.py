@@ -7,7 +7,7 @@ A level is entered when the value passes its threshold, and left when the value 
 two-sided gate is what keeps a value that trembles around the line from raising an alert at each sample;
 ``distributed/worker_memory.py`` of dask does the same with separate pause and resume fractions.
 
-Episodes, and who is told of them, are in `asyncmem.alerts.manager`.
+Episodes are in `asyncmem.alerts.episode`; who is told of them, in `asyncmem.alerts.manager`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from asyncmem.errors import ConfigError
 from asyncmem.events import AlertLevel, AlertType, MemorySnapshot
+from asyncmem.units import MIB
 
 __all__ = [
     "HYSTERESIS",
     "RULES",
+    "Reading",
     "Rule",
     "Threshold",
     "level_of",
@@ -38,6 +40,18 @@ HYSTERESIS: Final = 0.05
 percentage near 80, and 25 MiB of 500: more than the noise between two samples, less than the gap between two levels."""
 
 
+class Reading(NamedTuple):
+    """A snapshot, and what is known beside it."""
+
+    snapshot: MemorySnapshot
+    headroom: int | None = None
+    """Bytes that admission may still promise; None where there is no admission."""
+    growth: int = 0
+    """Bytes by which resident memory is above the baseline."""
+    growth_per_hour: float | None = None
+    """Bytes per hour; None where that cannot be told yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Something that is measured and that can have a threshold for each level.
@@ -47,7 +61,7 @@ class Rule:
         alert_type: What its alerts are about.
         subject: How a message begins, before the number.
         unit: What the number counts, as a message writes it.
-        read: Takes the value from a snapshot; None where the snapshot cannot tell.
+        read: Takes the value from a reading; None where that cannot tell.
         falling: Whether low values are the bad ones.
         highest: The largest threshold that makes sense.
     """
@@ -56,7 +70,7 @@ class Rule:
     alert_type: AlertType
     subject: str
     unit: str
-    read: Callable[[MemorySnapshot], float | None]
+    read: Callable[[Reading], float | None]
     falling: bool = False
     highest: float = math.inf
 
@@ -93,16 +107,38 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
                 "the working set is",
                 "% of the limit",
                 # No limit, no share of it: the rule then says nothing, neither that it fires nor that it is over.
-                lambda snapshot: snapshot.percent if snapshot.limit > 0 else None,
+                lambda reading: reading.snapshot.percent if reading.snapshot.limit > 0 else None,
                 highest=100.0,
             ),
-            Rule("rss_mb", AlertType.HIGH_MEMORY, "resident memory is", "MiB", lambda snapshot: snapshot.rss_mb),
+            Rule("rss_mb", AlertType.HIGH_MEMORY, "resident memory is", "MiB", lambda reading: reading.snapshot.rss_mb),
+            Rule(
+                "headroom_mb",
+                AlertType.HIGH_MEMORY,
+                "what may still be promised is",
+                "MiB",
+                lambda reading: None if reading.headroom is None else reading.headroom / MIB,
+                falling=True,
+            ),
+            Rule(
+                "growth_mb",
+                AlertType.RAPID_GROWTH,
+                "resident memory is above its baseline by",
+                "MiB",
+                lambda reading: reading.growth / MIB,
+            ),
+            Rule(
+                "growth_mb_per_hour",
+                AlertType.RAPID_GROWTH,
+                "resident memory grows by",
+                "MiB per hour",
+                lambda reading: None if reading.growth_per_hour is None else reading.growth_per_hour / MIB,
+            ),
             Rule(
                 "available_mb",
                 AlertType.LOW_SYSTEM_MEMORY,
                 "what the system has available is",
                 "MiB",
-                lambda snapshot: snapshot.available_system_mb,
+                lambda reading: reading.snapshot.available_system_mb,
                 falling=True,
             ),
         )

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from asyncmem.alerts import AlertManager
-from asyncmem.events import AlertLevel, AlertType, MemoryAlert, MemorySnapshot
+from asyncmem.events import AdmissionAction, AdmissionOutlook, AlertLevel, AlertType, MemoryAlert, MemorySnapshot
 from asyncmem.units import MIB
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,8 +38,8 @@ class _Clock:
 
 @pytest.fixture
 def manager() -> AlertManager:
-    """A manager without thresholds."""
-    return AlertManager(clock=_Clock())
+    """A manager without thresholds, which resolves at once."""
+    return AlertManager(clock=_Clock(), cooldown=0)
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +74,24 @@ def alert() -> Callable[..., MemoryAlert]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def outlook() -> AdmissionOutlook:
+    """What admission says of itself while work waits."""
+    return AdmissionOutlook(
+        action=AdmissionAction.QUEUEING,
+        headroom=-5,
+        reserved=10,
+        in_flight=2,
+        queued=3,
+        rejected=4,
+        evicted=0,
+        task_class="resize",
+        task_class_share=0.75,
+        demand=2000,
+        exceeds_limit=True,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from asyncmem.errors import ConfigError
 from asyncmem.events import AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
 
 INFO, WARNING, CRITICAL = AlertLevel
-FIRING, RESOLVED = AlertState
+FIRING, ESCALATED, EASED, RESOLVED = AlertState
 
 Snapshots = Callable[..., MemorySnapshot]
 
@@ -25,7 +25,7 @@ def _told(manager: AlertManager) -> list[tuple[AlertState, AlertLevel]]:
 
 def test_all_alerts_that_fire_are_returned_each_time(snapshot: Snapshots) -> None:
     """Each call returns the gravest alert of every rule; history has the beginning of each only."""
-    manager = AlertManager.with_defaults()
+    manager = AlertManager.with_defaults(cooldown=0)
     for _ in range(3):
         fired = manager.check_thresholds(snapshot(percent=95, available_mb=400))
         assert [(alert.rule, alert.level) for alert in fired] == [("percent", CRITICAL), ("available_mb", WARNING)]
@@ -46,10 +46,10 @@ def test_an_alert_says_what_was_measured(manager: AlertManager, snapshot: Snapsh
 
 def test_an_episode_has_one_fingerprint_from_start_to_end(snapshot: Snapshots) -> None:
     """Escalation, de-escalation and the end share the fingerprint; the next episode has another."""
-    manager = AlertManager.with_defaults()
+    manager = AlertManager.with_defaults(cooldown=0)
     for percent in (81, 95, 88, 84, 70):
         manager.check_thresholds(snapshot(percent=percent))
-    assert _told(manager) == [(FIRING, WARNING), (FIRING, CRITICAL), (FIRING, WARNING), (RESOLVED, WARNING)]
+    assert _told(manager) == [(FIRING, WARNING), (ESCALATED, CRITICAL), (EASED, WARNING), (RESOLVED, WARNING)]
     assert len({alert.fingerprint for alert in manager.history}) == 1
     assert manager.active == ()
     manager.check_thresholds(snapshot(percent=81))
@@ -68,7 +68,7 @@ def test_a_value_that_trembles_around_the_line_makes_no_storm(manager: AlertMana
 
 def test_messages_tell_the_stages_apart(snapshot: Snapshots) -> None:
     """Passing a line, being held by the margin and being over read differently."""
-    manager = AlertManager.with_defaults()
+    manager = AlertManager.with_defaults(cooldown=0)
     for percent in (95, 78, 75):
         manager.check_thresholds(snapshot(percent=percent))
     assert [alert.message for alert in manager.history] == [
@@ -80,16 +80,16 @@ def test_messages_tell_the_stages_apart(snapshot: Snapshots) -> None:
 
 def test_low_system_memory_falls(snapshot: Snapshots) -> None:
     """What is available counts downwards, and has a type of its own."""
-    manager = AlertManager.with_defaults()
+    manager = AlertManager.with_defaults(cooldown=0)
     for available in (499, 199, 205, 300, 520, 530):
         manager.check_thresholds(snapshot(available_mb=available))
-    assert _told(manager) == [(FIRING, WARNING), (FIRING, CRITICAL), (FIRING, WARNING), (RESOLVED, WARNING)]
+    assert _told(manager) == [(FIRING, WARNING), (ESCALATED, CRITICAL), (EASED, WARNING), (RESOLVED, WARNING)]
     assert {alert.alert_type for alert in manager.history} == {AlertType.LOW_SYSTEM_MEMORY}
 
 
 def test_a_snapshot_without_limit_says_nothing_about_percent(snapshot: Snapshots) -> None:
     """A limit of zero neither fires nor ends a percent alert, and does not raise."""
-    manager = AlertManager.with_defaults()
+    manager = AlertManager.with_defaults(cooldown=0)
     manager.check_thresholds(snapshot(percent=85))
     blind = MemorySnapshot(
         timestamp=snapshot().timestamp, rss=1, vms=1, working_set=1, available_system=2**40, limit=0, threads=1
@@ -122,10 +122,20 @@ def test_a_refused_threshold_changes_nothing(manager: AlertManager) -> None:
     assert [(threshold.level, threshold.value) for threshold in manager.thresholds] == [(CRITICAL, 70)]
 
 
+ALL_PRESETS = [
+    ("growth_mb", 100),
+    ("growth_mb", 500),
+    ("growth_mb_per_hour", 50),
+    ("growth_mb_per_hour", 100),
+    ("available_mb", 500),
+    ("available_mb", 200),
+]
+
+
 @pytest.mark.parametrize(
     ("preset", "expected"),
     [
-        (None, [("percent", 80), ("percent", 90), ("available_mb", 500), ("available_mb", 200)]),
+        (None, [("percent", 80), ("percent", 90), *ALL_PRESETS]),
         ("none", []),
         (
             "conservative",
@@ -135,8 +145,7 @@ def test_a_refused_threshold_changes_nothing(manager: AlertManager) -> None:
                 ("rss_mb", 1024),
                 ("rss_mb", 2048),
                 ("rss_mb", 3500),
-                ("available_mb", 500),
-                ("available_mb", 200),
+                *ALL_PRESETS,
             ],
         ),
     ],
@@ -167,7 +176,7 @@ def test_every_firing_is_a_change_and_is_resolved_or_active(
     snapshot: Snapshots, values: list[tuple[float, float, float]]
 ) -> None:
     """Whatever the values: no level is told twice running within an episode, and no episode is forgotten."""
-    manager = AlertManager.with_defaults("conservative")
+    manager = AlertManager.with_defaults("conservative", cooldown=0)
     for percent, available_mb, rss_mb in values:
         fired = manager.check_thresholds(snapshot(percent=percent, available_mb=available_mb, rss_mb=rss_mb))
         # What fires by itself is always part of an episode, and never graver than the episode is.
@@ -179,17 +188,18 @@ def test_every_firing_is_a_change_and_is_resolved_or_active(
         if before is None:
             assert alert.state is FIRING
         else:
-            assert before.state is FIRING
-            assert alert.state is RESOLVED or alert.level is not before.level
+            assert before.state is not RESOLVED
+            step = alert.level.severity - before.level.severity
+            assert {ESCALATED: step > 0, EASED: step < 0, RESOLVED: step == 0}[alert.state]
         last[alert.fingerprint] = alert
-    assert {alert.fingerprint for alert in last.values() if alert.state is FIRING} == {
+    assert {alert.fingerprint for alert in last.values() if alert.state is not RESOLVED} == {
         alert.fingerprint for alert in manager.active
     }
 
 
 def test_threads_share_episodes(snapshot: Snapshots) -> None:
     """Snapshots from several threads at once give whole episodes: beginnings and ends take turns."""
-    manager = AlertManager.with_defaults(history=100_000)
+    manager = AlertManager.with_defaults(history=100_000, cooldown=0)
     start = threading.Barrier(4)
 
     def check() -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from unittest.mock import AsyncMock
 
 import anyio
 import anyio.lowlevel
@@ -149,6 +150,33 @@ async def test_an_async_handler_that_hangs_is_cancelled(manager: AlertManager, a
     assert called == ["0", "1"]
     assert manager.statistics().handler_timeouts == 2
     assert [(entry["outcome"], entry["timeout"]) for entry in logs] == [("timed out", 0.01)]
+
+
+class Patient:
+    """A handler that says how long it may take."""
+
+    handler_timeout = 0.02
+
+    async def __call__(self, _alert: MemoryAlert) -> None:
+        """Never return."""
+        await anyio.sleep_forever()
+
+
+async def test_a_handler_may_say_how_long_it_takes(manager: AlertManager, alert: Alerts, serving: Serving) -> None:
+    """Its own time stands for the default; what is given at the registration stands for both."""
+    manager.add_handler(Patient())
+    manager.add_handler(Patient(), timeout=0.03)
+    with capture_logs() as logs:
+        async with serving(manager):
+            manager.emit(alert())
+            assert await manager.drain(30)
+    assert sorted(entry["timeout"] for entry in logs) == [0.02, 0.03]
+
+
+def test_a_mock_is_a_handler_as_any_other(manager: AlertManager) -> None:
+    """It has every attribute that it is asked for, and means none of them."""
+    manager.add_handler(AsyncMock())
+    assert _handler(manager)._timeout == 5.0
 
 
 async def test_a_sync_handler_that_hangs_takes_one_thread(
@@ -437,7 +465,7 @@ async def test_levels_are_filtered_and_the_end_is_heard(
             manager.check_thresholds(snapshot(percent=percent))
         assert await manager.drain(30)
     assert heard["warning"] == ["firing warning", "resolved warning", "firing warning", "resolved critical"]
-    assert heard["critical"] == ["firing critical", "resolved critical"] * 2
+    assert heard["critical"] == ["escalated critical", "resolved critical", "firing critical", "resolved critical"]
 
 
 async def test_immediate_handlers_need_no_loop(manager: AlertManager, alert: Alerts) -> None:

@@ -38,7 +38,7 @@ def test_the_summary_counts_beyond_the_history(
     snapshot: Callable[..., MemorySnapshot], alert: Callable[..., MemoryAlert]
 ) -> None:
     """Beginnings are counted by level and type, ends apart; every level is named."""
-    manager = AlertManager.with_defaults(history=1)
+    manager = AlertManager.with_defaults(history=1, cooldown=0)
     for percent in (85, 95, 20, 85):
         manager.check_thresholds(snapshot(percent=percent))
     manager.emit(alert(level=INFO))

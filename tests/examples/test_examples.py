@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
+
+from asyncmem import AlertLevel, AlertState, AlertType, MemoryAlert
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -34,12 +41,64 @@ def test_plain_asyncio() -> None:
 def test_alerts_to_logs() -> None:
     """An alert fires, is handled, and is resolved; each line is JSON, and one has the permit it was written under."""
     events = [json.loads(line) for line in run("alerts_to_logs.py").splitlines()]
-    alerts = [event for event in events if event["event"] == "memory_alert"]
+    alerts = [event for event in events if event["event"] == "memory_alert" and event["rule"] == "percent"]
     assert [alert["state"] for alert in alerts] == ["firing", "resolved"]
     assert any(event["event"] == "paged" for event in events)
     inside = next(event for event in events if event["event"] == "while_importing")
     assert inside["task_class"] == "import"
     assert inside["reserved_bytes"] == 60 * 1024 * 1024
+
+
+def test_alerts_to_slack() -> None:
+    """The first attempt fails, the alert and its end arrive all the same, and the webhook's URL is printed nowhere."""
+    printed = run("alerts_to_slack.py")
+    words = [line.split()[1] for line in printed.splitlines() if line.startswith("slack: ") and line[7] != " "]
+    assert words[0] == "503,"
+    assert {"*WARNING*", "*RESOLVED*"} <= set(words)
+    assert re.fullmatch("[2-9] sent, [1-9] tried again, 0 failed", printed.splitlines()[-1])
+    assert "stamina.retry_scheduled" in printed
+    assert "a-secret" not in printed
+
+
+def test_alerts_to_pagerduty() -> None:
+    """An incident is triggered and resolved under one key; the routing key is printed nowhere."""
+    printed = run("alerts_to_pagerduty.py")
+    lines = dict.fromkeys(
+        line for line in printed.splitlines() if line.startswith("pagerduty: ") and "/percent-" in line
+    )
+    trigger, resolve = (line.split() for line in lines)
+    assert (trigger[1], trigger[3]) == ("trigger", "critical")
+    assert resolve[1] == "resolve"
+    assert resolve[2] == trigger[2]
+    assert re.fullmatch("[2-9] sent, 0 failed", printed.splitlines()[-1])
+    assert 32 * "0" not in printed
+
+
+def test_pagerduty_events_are_as_the_api_wants_them() -> None:
+    """Every level has a severity that there is, and what is too long is cut; the rest of the alert goes along."""
+    namespace = runpy.run_path(str(EXAMPLES / "alerts_to_pagerduty.py"))
+    body = namespace["pagerduty_event"]("the-routing-key")
+    for level in AlertLevel:
+        alert = MemoryAlert(
+            level=level,
+            alert_type=AlertType.HIGH_MEMORY,
+            message="ä" * 5000,
+            timestamp=datetime(2026, 1, 1, tzinfo=UTC),
+            fingerprint="percent-1",
+        )
+        event = body(alert)
+        assert (event["routing_key"], event["event_action"]) == ("the-routing-key", "trigger")
+        payload = event["payload"]
+        assert payload["severity"] in {"critical", "error", "warning", "info"}
+        assert len(payload["summary"]) == 1024
+        assert payload["source"]
+        assert datetime.fromisoformat(payload["timestamp"]) == alert.timestamp
+        assert payload["custom_details"] == alert.as_dict()
+        assert body(msgspec.structs.replace(alert, state=AlertState.RESOLVED)) == {
+            "routing_key": "the-routing-key",
+            "event_action": "resolve",
+            "dedup_key": event["dedup_key"],
+        }
 
 
 def ask(url: str) -> bytes:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, assert_type
 
-from aiohttp import web
+from aiohttp import ClientSession, web
+from opentelemetry.sdk._logs import LoggerProvider
 
 from asyncmem import (
     AdmissionController,
     AdmissionRejected,
     AdmissionStatistics,
+    AlertDeliveryError,
     AlertLevel,
     AlertManager,
     AlertState,
@@ -39,6 +42,10 @@ from asyncmem import (
     memory_guard,
     parse_bytes,
 )
+from asyncmem.alerts.sinks import structlog_sink
+from asyncmem.alerts.sinks.otel import otel_sink
+from asyncmem.alerts.sinks.slack import slack_message
+from asyncmem.alerts.sinks.webhook import WebhookSink, WebhookStatistics
 from asyncmem.health import HealthReport, readiness
 from asyncmem.limits import Bound, LimitFinder, Limits, discover_limits
 from asyncmem.middleware.aiohttp import (
@@ -213,6 +220,34 @@ async def pressure(cache: Cache, shrinkable: Shrinkable) -> None:
         memory.reclaimers.add("cache")  # type: ignore[arg-type]
     PressureActions(high=(no_level,))  # type: ignore[arg-type]
     PressureActions(high="trim")  # type: ignore[arg-type]
+
+
+async def sinks(memory: MemoryRuntime, session: ClientSession, alert: MemoryAlert) -> None:
+    """Sinks are handlers; a body is any function from an alert to a JSON object."""
+
+    def body(alert: MemoryAlert) -> dict[str, str]:
+        return {"summary": alert.message}
+
+    sink = WebhookSink("https://example.org/", headers={"X-Token": "…"}, timeout=5, deadline=30, attempts=5)
+    memory.alerts.add_handler(sink, levels=["critical"], max_queue=16)
+    memory.alerts.add_handler(WebhookSink("https://example.org/", body=body, session=session))
+    memory.alerts.add_handler(WebhookSink("https://example.org/", body=MemoryAlert.as_dict, name="ours"))
+    memory.alerts.add_handler(
+        WebhookSink("http://gateway/", body=partial(slack_message, source="api"), allow_http=True)
+    )
+    memory.alerts.add_handler(otel_sink(), immediate=True)
+    memory.alerts.add_handler(otel_sink(LoggerProvider()))
+    memory.alerts.add_handler(structlog_sink(), immediate=True)
+    assert_type(sink.statistics(), WebhookStatistics)
+    assert_type(sink.statistics().last_error, str | None)
+    assert_type(sink.handler_timeout, float)
+    try:
+        await sink(alert)
+    except AlertDeliveryError as failed:
+        root: AsyncmemError = failed
+        raise root from None
+    WebhookSink("https://example.org/", body)  # type: ignore[call-arg]  # by name only
+    WebhookSink("https://example.org/", body=lambda alert: alert.message)  # type: ignore[arg-type, return-value]
 
 
 def snapshots(monitor: MemoryMonitor) -> None:

@@ -9,6 +9,7 @@ import pytest
 from asyncmem import errors
 from asyncmem.errors import (
     AdmissionRejected,
+    AlertDeliveryError,
     AsyncmemError,
     ConfigError,
     LimitDiscoveryError,
@@ -53,6 +54,7 @@ def test_one_root_catches_all() -> None:
     assert {kind for kind in kinds if issubclass(kind, Exception)} == {
         AsyncmemError,
         AdmissionRejected,
+        AlertDeliveryError,
         ConfigError,
         LimitDiscoveryError,
         MemoryLimitExceeded,
@@ -86,6 +88,7 @@ def pickled(error: Exception) -> Exception:
         MemoryLimitExceeded("too much", requested=10, available=5),
         ConfigError("wrong"),
         LimitDiscoveryError("none"),
+        AlertDeliveryError("nobody there"),
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -99,6 +99,7 @@ def test_an_alert_is_json_ready() -> None:
         "value": 91.5,
         "threshold": 90.0,
         "snapshot": reading.as_dict(),
+        "admission": None,
     }
     bare = alert(state=AlertState.RESOLVED).as_dict()
     assert json.loads(json.dumps(bare)) == bare

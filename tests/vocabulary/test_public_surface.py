@@ -17,6 +17,7 @@ import asyncmem
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(asyncmem.__path__, "asyncmem."))
 HEAVY = ["torch", "pandas", "pyarrow", "scipy", "aiohttp", "pydantic", "numpy", "cyclopts", "trio"]
+HEAVY += ["stamina", "tenacity", "opentelemetry", "yarl"]
 
 
 def fresh(program: str, **environment: str) -> Any:

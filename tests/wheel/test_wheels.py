@@ -39,7 +39,7 @@ async def main():
 asyncio.run(main())
 """
 
-HEAVY = ["torch", "pandas", "pyarrow", "scipy", "aiohttp", "pydantic", "cyclopts", "rich", "numpy"]
+HEAVY = ["torch", "pandas", "pyarrow", "scipy", "aiohttp", "pydantic", "cyclopts", "rich", "numpy", "stamina", "yarl"]
 
 
 class Environment:
@@ -97,7 +97,12 @@ def test_both_work_away_from_the_source(wheels: dict[str, Path], tmp_path: Path)
     assert "pip install 'asyncmem[cli]'" in hint.stderr
     assert "Traceback" not in hint.stderr
 
-    environment.install(f"{wheels['asyncmem']}[aiohttp,cli]")
+    for extra in ("webhook", "otel"):  # as the modules are called
+        lacking = environment.run("python", "-c", f"import asyncmem.alerts.sinks.{extra}", expect=1)
+        assert f"pip install 'asyncmem[{extra}]'" in lacking.stderr
+
+    environment.install(f"{wheels['asyncmem']}[aiohttp,cli,webhook,otel]")
+    environment.run("python", "-c", "import asyncmem.alerts.sinks.webhook, asyncmem.alerts.sinks.otel")
     report = json.loads(environment.run("asyncmem", "doctor", "--json").stdout)
     assert report["limit"] > report["capacity"] > 0
     assert environment.run("python", "-c", GUARDED_APP).stdout == "200 hello 1\n"

@@ -1,0 +1,137 @@
+"""Conditions that others report: pressure, shedding, reclaim, and those of users."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncmem.alerts import AlertManager, Detail
+from asyncmem.alerts.conditions import Conditions
+from asyncmem.errors import ConfigError
+from asyncmem.events import (
+    AdmissionOutlook,
+    AlertLevel,
+    AlertState,
+    AlertType,
+    MemorySnapshot,
+    PressureLevel,
+)
+from asyncmem.testing import ManualClock
+from asyncmem.units import MIB
+
+INFO, WARNING, CRITICAL = AlertLevel
+FIRING, ESCALATED, EASED, RESOLVED = AlertState
+
+
+class Scene:
+    """A manager on a clock by hand, with its conditions."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.alerts = AlertManager(clock=self.clock, cooldown=30)
+        self.conditions = Conditions(self.alerts, self._snapshot)
+
+    def _snapshot(self) -> MemorySnapshot:
+        return MemorySnapshot(
+            timestamp=self.clock.now(), rss=1, vms=1, working_set=1, available_system=1, limit=1, threads=1
+        )
+
+    @property
+    def told(self) -> list[tuple[AlertState, AlertLevel]]:
+        """States and levels, in order."""
+        return [(alert.state, alert.level) for alert in self.alerts.history]
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """Makes a scene."""
+    return Scene()
+
+
+def test_pressure_is_one_episode(scene: Scene) -> None:
+    """Up at once, with the numbers; down when it has stayed there; looked at a hundred times a second."""
+    for level, used in ((PressureLevel.LOW, 1), (PressureLevel.MEDIUM, 700), (PressureLevel.CRITICAL, 960)):
+        for _ in range(100):
+            scene.conditions.pressure(level, used * MIB, 1000 * MIB)
+    assert scene.told == [(FIRING, INFO), (ESCALATED, CRITICAL)]
+    alert = scene.alerts.history[-1]
+    assert (alert.alert_type, alert.rule, alert.value) == (AlertType.PRESSURE_CHANGE, "pressure", 960 * MIB)
+    assert alert.message == "memory pressure is critical: 960 MiB of 1000 MiB are in use"
+    assert alert.snapshot is not None
+    for _ in range(31):
+        scene.clock.advance(1)
+        scene.conditions.pressure(PressureLevel.LOW, 1, 1000 * MIB)
+    assert scene.told[2:] == [(RESOLVED, CRITICAL)]
+    assert scene.alerts.active == ()
+
+
+def test_shedding_is_told_once_and_its_end(scene: Scene) -> None:
+    """Refusals for a minute are one alert; work that is cancelled makes it critical."""
+    for second in range(60):
+        scene.conditions.shedding(second, 0)
+        scene.clock.advance(1)
+    assert scene.told == [(FIRING, WARNING)]
+    assert scene.alerts.history[0].value == 1
+    scene.conditions.shedding(60, 2)
+    assert scene.alerts.history[-1].message == (
+        "1 pieces of work were refused for want of memory, and 2 cancelled to free it"
+    )
+    for _ in range(32):
+        scene.conditions.shedding(60, 2)
+        scene.clock.advance(1)
+    assert scene.told == [(FIRING, WARNING), (ESCALATED, CRITICAL), (RESOLVED, CRITICAL)]
+
+
+def test_reclaim_is_told_where_it_gave_something_back(scene: Scene) -> None:
+    """Less than a MiB is not worth a line."""
+    scene.conditions.reclaimed(MIB // 2)
+    assert scene.told == []
+    scene.conditions.reclaimed(40 * MIB + MIB // 2)
+    assert scene.told == [(FIRING, INFO)]
+    assert scene.alerts.history[0].message == "reclaim gave 40 MiB back"
+
+
+def test_a_condition_of_ones_own(scene: Scene) -> None:
+    """Users report what they measure; its detail is asked only where there is something to tell."""
+    asked: list[int] = []
+
+    def detail() -> Detail:
+        asked.append(1)
+        return Detail("the temperature is high", 80.0, 75.0)
+
+    scene.alerts.report("temperature", None, detail)
+    scene.alerts.report("temperature", "warning", detail)
+    scene.alerts.report("temperature", WARNING, detail)
+    assert asked == [1]
+    (alert,) = scene.alerts.active
+    assert (alert.rule, alert.value, alert.threshold, alert.state) == ("temperature", 80.0, 75.0, FIRING)
+
+
+def test_names_and_levels_that_cannot_be_are_refused(scene: Scene) -> None:
+    """A rule's name is taken; the message says what to use."""
+    with pytest.raises(ConfigError, match=r"'percent' is the name of a rule.*set_threshold"):
+        scene.alerts.report("percent", WARNING, lambda: Detail("no"))
+    with pytest.raises(ConfigError, match=r"'loud' is no alert level"):
+        scene.alerts.report("temperature", "loud", lambda: Detail("no"))
+
+
+def test_an_alert_says_what_admission_did(scene: Scene, outlook: AdmissionOutlook) -> None:
+    """Asked once for each alert that is told; where that fails the alert goes out without it."""
+    scene.alerts.outlook = lambda: outlook
+    scene.conditions.pressure(PressureLevel.HIGH, 1, 2)
+    (alert,) = scene.alerts.history
+    assert alert.admission is outlook
+    assert alert.as_dict()["admission"]["task_class"] == "resize"
+
+    def fail() -> AdmissionOutlook:
+        raise OSError("unreadable")
+
+    scene.alerts.outlook = fail
+    scene.conditions.pressure(PressureLevel.CRITICAL, 2, 2)
+    assert scene.alerts.history[-1].admission is None
+
+
+@pytest.mark.parametrize("cooldown", [-1, float("nan"), float("inf"), True, "30"])
+def test_a_cooldown_that_cannot_be_is_refused(cooldown: object) -> None:
+    """It is seconds from 0."""
+    with pytest.raises(ConfigError, match="expected seconds from 0"):
+        AlertManager(cooldown=cooldown)  # type: ignore[arg-type]
