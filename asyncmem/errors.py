@@ -41,6 +41,8 @@ class RejectionReason(StrEnum):
     """As many waiters are queued as the settings allow."""
     TOO_LARGE = "too_large"
     """The declared cost can never fit."""
+    PRESSURE = "pressure"
+    """Memory pressure is high, and the priority of the work is low."""
     EVICTED = "evicted"
     """The work ran and was cancelled, because memory had run short and it is safe to repeat."""
     ABANDONED = "abandoned"

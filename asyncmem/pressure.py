@@ -85,7 +85,7 @@ class PressureLevels:
         self._critical: Final = critical
         self._thresholds: _Thresholds | None = None
         self._key: tuple[int, int] | None = None
-        self._rank = 0
+        self._rank = self._latest = self._used = 0
         self._calm: _Calm | None = None
         self._since: float | None = None
         self._last: float | None = None
@@ -97,6 +97,18 @@ class PressureLevels:
     def level(self) -> PressureLevel:
         """The level at the last sample; `LOW` before the first."""
         return _LEVELS[self._rank]
+
+    @property
+    def latest(self) -> PressureLevel:
+        """The level to which the last sample alone would have led: below `level` while that is about to be left."""
+        return _LEVELS[self._latest]
+
+    @property
+    def excess(self) -> int:
+        """Bytes of the last sample that must come back before the level is left; 0 where none, or at `LOW`."""
+        if self._thresholds is None or not self._rank:
+            return 0
+        return max(0, self._used - self._thresholds.keep[self._rank - 1] + 1)
 
     def update(self, used: int, limit: int, guard: int, now: float) -> PressureLevel:
         """Take in a sample; about 1 µs.
@@ -119,7 +131,8 @@ class PressureLevels:
         else:
             self._seconds[self._rank] += now - self._last
         self._last = now
-        entered = bisect_right(thresholds.enter, used)
+        self._used = used
+        entered = self._latest = bisect_right(thresholds.enter, used)
         if entered > self._rank:
             self._go(entered, now)
         elif self._rank:

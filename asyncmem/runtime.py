@@ -1,7 +1,8 @@
 """The composition root: one `MemoryRuntime` joins limits, admission, monitor and alerts for a process.
 
-It owns the one background thread and, inside an event loop, the tasks that deliver alerts. Frameworks attach to it
-through `middleware`; module-level conveniences find it through `_current`.
+It owns the background threads (the watcher, and under pressure one for its actions) and, inside an event loop, the
+tasks that deliver alerts. Frameworks attach to it through `middleware`; module-level conveniences find it through
+`_current`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from asyncmem.alerts.conditions import Conditions
 from asyncmem.alerts.sight import Sight
 from asyncmem.alerts.sinks import structlog_sink
 from asyncmem.config import MemoryConfig
-from asyncmem.events import MemoryAlert
+from asyncmem.events import MemoryAlert, PressureLevel
 from asyncmem.guards import Guard
 from asyncmem.limits import LimitFinder
 from asyncmem.monitor import MemoryMonitor, MonitorStatistics
 from asyncmem.pressure import PressureLevels, PressureStatistics
-from asyncmem.reclaim import Reclaim, ReclaimReport, ReclaimStatistics, default_reclaimers
+from asyncmem.reclaim import PressureActions, Reclaim, ReclaimReport, ReclaimStatistics, default_reclaimers
+from asyncmem.reclaim.actions import checked_actions
+from asyncmem.reclaim.critical import CriticalHooks, CriticalStatistics
+from asyncmem.reclaim.worker import ActionStatistics, ActionWorker
 from asyncmem.sampling import (
     KernelEvents,
     KernelEventStatistics,
@@ -41,6 +45,7 @@ from asyncmem.sampling import (
 from asyncmem.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from anyio.abc import TaskGroup
@@ -79,6 +84,8 @@ class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     watcher: WatcherStatistics
     pressure: PressureStatistics
     reclaim: ReclaimStatistics
+    actions: ActionStatistics
+    critical: CriticalStatistics
     kernel_events: KernelEventStatistics
 
 
@@ -96,6 +103,9 @@ class MemoryRuntime:
         clock: Where time comes from.
         cost_model: How costs are learned.
         queue: The order of those that wait.
+        actions: What is done at each pressure level; None for the defaults of `PressureActions`.
+        on_critical: Called when pressure becomes critical, for example to page somebody; see the method `on_critical`,
+            which can also ask that it lasts.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -112,6 +122,8 @@ class MemoryRuntime:
         clock: Clock | None = None,
         cost_model: CostModel | None = None,
         queue: WaitQueue | None = None,
+        actions: PressureActions | None = None,
+        on_critical: Callable[[], object] | None = None,
     ) -> None:
         self.config = MemoryConfig.load() if config is None else config
         self._clock = SystemClock() if clock is None else clock
@@ -129,7 +141,7 @@ class MemoryRuntime:
         )
         self._conditions = Conditions(self.alerts, self.monitor.capture_snapshot, self._clock)
         heap = LiveMeter(self._sampler)
-        self._reclaim = Reclaim(
+        self.reclaimers = Reclaim(
             self._sampler.working_set,
             default_reclaimers(heap, limit=lambda: self.limits.binding().limit),
             clock=self._clock,
@@ -145,7 +157,7 @@ class MemoryRuntime:
             queue_timeout=self.config.queue_timeout,
             cost_model=cost_model,
             queue=queue,
-            reclaim=self._reclaim.run,
+            reclaim=self.reclaimers.run,
         )
         self.admission.read_now = heap.now
         self.alerts.outlook = self.admission.outlook
@@ -158,6 +170,11 @@ class MemoryRuntime:
             busy_interval=_BUSY_SECONDS,
             events=self._kernel_events,
         )
+        self._actions = checked_actions(actions)
+        self._worker = ActionWorker(self.reclaimers, self._actions, prompt=self._watcher.prompt)
+        self._critical = CriticalHooks()
+        if on_critical is not None:
+            self.on_critical(on_critical)
         self._sight = Sight(self._clock, self.config.interval)
         self._next_check = self._next_limits = 0.0
         self._check_lock = threading.Lock()
@@ -213,6 +230,7 @@ class MemoryRuntime:
     def _end_watching(self) -> None:
         self._watcher.stop()
         self.alerts.end("memory is no longer watched: the runtime has stopped")
+        self._worker.stop()
         if self._costs_file is not None and self._started:
             self._costs_file.save()
 
@@ -238,6 +256,7 @@ class MemoryRuntime:
             tasks = await stack.enter_async_context(anyio.create_task_group())
             try:
                 await tasks.start(self.alerts.run)
+                await tasks.start(self._critical.serve)
                 await anyio.to_thread.run_sync(self.start)
             except Exception as error:  # noqa: BLE001 - raised below, outside of the group, which would wrap it
                 failure = error
@@ -300,15 +319,47 @@ class MemoryRuntime:
             self._admission, name, cost=cost, priority=priority, deadline=deadline, size=size, cancellable=cancellable
         )
 
-    def reclaim(self) -> ReclaimReport:
-        """Give back at once what nobody uses: garbage, and what the allocator keeps.
+    def reclaim(self, level: PressureLevel | None = None) -> ReclaimReport:
+        """Give back at once what can be spared: garbage, what the allocator keeps, and what is shrinkable.
 
-        Call it where code of garbage's finalisers may run; it takes as long as a full collection.
+        Runs all of `reclaimers`, due or not. Call it where their code and that of garbage's finalisers may run; it
+        takes as long as a full collection and all caches together.
+
+        Args:
+            level: The level that what is shrinkable is told; None for the present one, and `MEDIUM` at least. Where
+                there is no pressure it is told afterwards that it may grow again. `LOW` shrinks nothing.
 
         Returns:
             What came of it.
         """
-        return self._reclaim.run(force=True)
+        present = self.pressure.level
+        if level is None:
+            level = max(PressureLevel.MEDIUM, present)
+        report = self.reclaimers.run(force=True, level=level)
+        if present is PressureLevel.LOW:
+            self.reclaimers.relax()
+        return report
+
+    def on_critical(
+        self,
+        function: Callable[[], object],
+        *,
+        after: float = 0.0,
+        timeout: float = 30.0,
+    ) -> None:
+        """Have a function called when pressure becomes critical, once per episode.
+
+        Args:
+            function: Called without arguments: an async one in the event loop that runs this runtime, another in a
+                thread of its own. What it raises is counted and logged.
+            after: Seconds that memory must be inside the guard band before that; seconds outside are counted off. Under
+                load a moment is nothing out of the way.
+            timeout: Seconds that a call may take. An async one is cancelled then; a sync one cannot be.
+
+        Raises:
+            ConfigError: It is no function, or the seconds are none.
+        """
+        self._critical.add(function, after=after, timeout=timeout)
 
     def check_now(self) -> None:
         """Read the limits again, take a snapshot and raise the alerts that it gives rise to."""
@@ -320,7 +371,7 @@ class MemoryRuntime:
             self.alerts.follow_baseline(snapshot)
         self._announce_limit()
         self._conditions.shedding(*self.admission.shed, snapshot)
-        self._conditions.reclaimed(self._reclaim.statistics().bytes_freed, snapshot)
+        self._conditions.reclaimed(self.reclaimers.statistics().bytes_freed, snapshot)
         self.alerts.check_thresholds(snapshot)
 
     def statistics(self) -> RuntimeStatistics:
@@ -331,7 +382,9 @@ class MemoryRuntime:
             monitor=self.monitor.statistics(),
             watcher=self._watcher.statistics(),
             pressure=self.pressure.statistics(),
-            reclaim=self._reclaim.statistics(),
+            reclaim=self.reclaimers.statistics(),
+            actions=self._worker.statistics(),
+            critical=self._critical.statistics(),
             kernel_events=self._kernel_events.statistics(),
         )
 
@@ -365,7 +418,9 @@ class MemoryRuntime:
 
     def _look_around(self, now: float) -> None:
         tightest = self.admission.tightest()
-        self._conditions.pressure(self.pressure.update(*tightest, now), tightest.used, tightest.limit)
+        level = self.pressure.update(*tightest, now)
+        self._respond(level, now)
+        self._conditions.pressure(level, tightest.used, tightest.limit)
         if now >= self._next_check:
             self._next_check = now + self.config.interval
             self.check_now()
@@ -380,6 +435,12 @@ class MemoryRuntime:
             with self._check_lock:
                 self._follow_limits()
             self._announce_limit()
+
+    def _respond(self, level: PressureLevel, now: float) -> None:
+        """Have done what the level calls for; nothing of it is done in this thread."""
+        self.admission.is_shedding = self._actions.sheds(level)
+        self._worker.update(level, self.pressure.excess)
+        self._critical.look(level, now, is_inside=self.pressure.latest is PressureLevel.CRITICAL)
 
     def _follow_limits(self) -> None:
         """Read the limits again; where one has changed, what was admitted below the old one may not fit any more."""

@@ -21,7 +21,7 @@ from asyncmem.admission.gate import Gate, refuse_to_block
 from asyncmem.admission.headroom import Headroom
 from asyncmem.admission.learning import LearnedCostModel
 from asyncmem.admission.outlook import Outlook
-from asyncmem.admission.permit import Permit
+from asyncmem.admission.permit import Permit, current_permit
 from asyncmem.admission.pricing import Pricing
 from asyncmem.admission.queue import FairQueue
 from asyncmem.admission.refusals import Refusals
@@ -83,6 +83,7 @@ class AdmissionController:
         "_refusals",
         "_waiting",
         "_watching",
+        "is_shedding",
         "on_begun",
         "on_first",
         "read_now",
@@ -144,6 +145,10 @@ class AdmissionController:
             max_queue=max_queue,
             queue_timeout=queue_timeout,
         )
+        self.is_shedding = False
+        """Work of low priority is refused at once while anything is in flight: set it while pressure is high.
+
+        What waits already goes on waiting."""
         self.on_first: Callable[[], object] | None = None
         """Called when work is admitted while whoever samples may be asleep: they should do so more often."""
         self.on_begun: Callable[[], object] | None = None
@@ -168,7 +173,7 @@ class AdmissionController:
         milliseconds old and found room in plenty, memory is not read again.
         """
         now = self._monotonic()
-        if cost is not None or size or priority.__class__ is not Priority:
+        if cost is not None or size or priority.__class__ is not Priority or (self.is_shedding and priority < 1):
             return self._try_with(task_class, cost, size, priority, now)
         # The way of nearly every request. All of it stands here, because calls are what it would cost.
         gate, room = self._gate, self._headroom
@@ -206,6 +211,8 @@ class AdmissionController:
         priority = checked_priority(priority)
         size = checked_size(size)
         declared = None if cost is None else parse_bytes(cost)
+        if self.is_shedding and priority < Priority.NORMAL:
+            self._shed(task_class)
         with self._gate.lock, self._gate.lock.plain:
             permit = self._try_known(task_class, self._costs.find(task_class), declared, size, priority, now)
         if self._gate.is_asleep and permit is not None and self.on_first is not None:
@@ -432,6 +439,15 @@ class AdmissionController:
             )
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _shed(self, task_class: str) -> None:
+        """Refuse work of low priority, unless nothing is in flight or it is part of work that was let in."""
+        around = current_permit.get()
+        if around is not None and around.is_open:
+            return
+        with self._gate.lock, self._gate.lock.plain:
+            if self._gate.in_flight:
+                raise self._refusals.shed(task_class)
 
     def _taken(self, waiter: Applicant) -> Permit:
         permit = waiter.permit

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Refusals"]
 
 _RETRY_LEAST: Final = 1.0
-_SHORT_OF_MEMORY: Final = frozenset({RejectionReason.MEMORY, RejectionReason.DEADLINE, RejectionReason.QUEUE_FULL})
+_SHORT_OF_MEMORY: Final = frozenset(
+    {RejectionReason.MEMORY, RejectionReason.DEADLINE, RejectionReason.QUEUE_FULL, RejectionReason.PRESSURE}
+)
 
 
 class Refusals:
@@ -69,6 +71,11 @@ class Refusals:
         """The work ran, and was ended to free its memory."""
         message = f"{task_class!r}, of {format_bytes(nbytes)}, was cancelled because memory had run short"
         return self._make(RejectionReason.EVICTED, message, self._retry_after())
+
+    def shed(self, task_class: str) -> AdmissionRejected:
+        """Its priority is low, and pressure is high."""
+        message = f"{task_class!r} has low priority, and such work is refused while memory pressure is high"
+        return self._make(RejectionReason.PRESSURE, message, self._retry_after())
 
     def queue_full(self, task_class: str, nbytes: int, waiting: int) -> AdmissionRejected:
         """As many wait as may."""

@@ -19,7 +19,7 @@ __all__ = ["Home", "Priority", "Waiter", "checked_priority"]
 
 
 class Priority(IntEnum):
-    """How urgent work is; the higher is served first."""
+    """How urgent work is; the higher is served first, and `LOW` is refused while memory pressure is high."""
 
     LOW = 0
     NORMAL = 1

@@ -189,7 +189,7 @@ class Episodes:
     def _keep(self, condition: str, alert: MemoryAlert) -> None:
         if alert.state is AlertState.RESOLVED:
             for kept in (self._active, self._episodes, self._reports):
-                kept.pop(condition, None)  # type: ignore[attr-defined]
+                kept.pop(condition, None)
         else:
             self._active[condition] = alert
 

@@ -1,9 +1,9 @@
 """How much the process has grown: since a baseline, and per hour.
 
 Per hour counts the slope of the least resident memory of each minute, over the last sixty that were seen: work comes
-and goes within a minute, and what stays shows in the minima. The slope is Theil and Sen's (`asyncmem.stats.theil_sen`), which a few odd
-minutes do not move. It is told from half an hour on: before that a cache that fills and a leak look the same. Whether
-it is a leak is not said here.
+and goes within a minute, and what stays shows in the minima. The slope is Theil and Sen's (`asyncmem.stats.theil_sen`),
+which a few odd minutes do not move. It is told from half an hour on: before that a cache that fills and a leak look the
+same. Whether it is a leak is not said here.
 """
 
 from __future__ import annotations

@@ -24,6 +24,11 @@ _QUOTA: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _PROBLEMS: Final = {
     RejectionReason.MEMORY: (_REDUCED, "Temporary Reduced Capacity", "The memory that this request needs is in use."),
     RejectionReason.DEADLINE: (_REDUCED, "Temporary Reduced Capacity", "This request could not start in time."),
+    RejectionReason.PRESSURE: (
+        _REDUCED,
+        "Temporary Reduced Capacity",
+        "Memory is short, and this request is among the less urgent ones.",
+    ),
     RejectionReason.EVICTED: (
         _REDUCED,
         "Temporary Reduced Capacity",

@@ -45,14 +45,19 @@ class GarbageCollection:
         self._rest: Final = (30.0 if generation == _FULL else 0.0) if rest is None else rest
 
     @property
+    def is_full(self) -> bool:
+        """Whether it collects all generations."""
+        return self._generation == _FULL
+
+    @property
     def name(self) -> str:
         """``garbage`` for a full collection, else ``young_garbage``."""
-        return "garbage" if self._generation == _FULL else "young_garbage"
+        return "garbage" if self.is_full else "young_garbage"
 
     @property
     def cost(self) -> int:
         """60 for a full collection, else 10."""
-        return 60 if self._generation == _FULL else 10
+        return 60 if self.is_full else 10
 
     @property
     def rest(self) -> float:

@@ -33,8 +33,8 @@ def test_it_rises_at_once_and_eases_where_it_has_stayed(episode: Episode) -> Non
         step = episode.move(level, 0.0)
         assert step is not None
         assert step.state is state
-    for at, level in ((10.0, None), (29.0, WARNING), (31.0, None)):
-        assert episode.move(level, at) is None
+    for seconds, lower in ((10.0, None), (29.0, WARNING), (31.0, None)):
+        assert episode.move(lower, seconds) is None
     eased = episode.move(WARNING, 32.0)
     assert eased is not None
     assert (eased.state, eased.level, eased.levels) == (EASED, WARNING, frozenset({WARNING, CRITICAL}))

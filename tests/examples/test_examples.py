@@ -122,6 +122,23 @@ def wait_for(url: str) -> None:
             return
 
 
+def test_graceful_shutdown(free_tcp_port: int) -> None:
+    """The cache gives way first; then what is in flight is served, what comes is refused, and the code says why."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "graceful_shutdown.py", str(free_tcp_port)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 75, done.stderr
+    assert "pressure: the cache gives back" in done.stdout
+    assert "a new request: 503, Retry-After 1" in done.stdout
+    assert "the probe: 503" in done.stdout
+    assert "the one in flight: 200, exported" in done.stdout
+    assert done.stdout.index("a new request") < done.stdout.index("the one in flight") < done.stdout.index("cleaned up")
+
+
 def test_hello_aiohttp(free_tcp_port: int) -> None:
     """The app answers, admits by memory, and shows what it has learned."""
     port = free_tcp_port

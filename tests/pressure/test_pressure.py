@@ -231,3 +231,20 @@ def test_a_level_compares_with_text_that_names_one() -> None:
     for compare in (operator.lt, operator.le, operator.gt, operator.ge):
         with pytest.raises(ValueError, match="'higher' is not a valid PressureLevel"):
             compare(HIGH, "higher")
+
+
+def test_what_must_come_back_before_a_level_is_left() -> None:
+    """In bytes; nothing at `LOW`, and where memory is below the level's lower threshold already."""
+    levels = PressureLevels()
+    assert (levels.excess, levels.latest) == (0, PressureLevel.LOW)
+    for used, excess, latest in (
+        (500, 0, PressureLevel.LOW),
+        (900, 101, PressureLevel.HIGH),
+        (820, 21, PressureLevel.MEDIUM),
+        (799, 0, PressureLevel.MEDIUM),
+        (100, 0, PressureLevel.LOW),
+        (960, 961 - 938, PressureLevel.CRITICAL),
+    ):
+        levels.update(used * MIB, 1000 * MIB, 50 * MIB, 0.0)
+        assert levels.latest is latest, used
+        assert abs(levels.excess - excess * MIB) <= MIB, used

@@ -32,6 +32,7 @@ from asyncmem import (
     MemorySemaphore,
     MemorySnapshot,
     Permit,
+    PressureLevel,
     Priority,
     RejectionReason,
     RuntimeStatistics,
@@ -47,7 +48,16 @@ from asyncmem.alerts.sinks.slack import slack_message
 from asyncmem.alerts.sinks.webhook import WebhookSink, WebhookStatistics
 from asyncmem.health import HealthReport, readiness
 from asyncmem.limits import Bound, LimitFinder, Limits, discover_limits
-from asyncmem.middleware.aiohttp import RUNTIME, add_health_routes, admission, memory_middleware, setup
+from asyncmem.middleware.aiohttp import (
+    EXIT_MEMORY,
+    RUNTIME,
+    add_health_routes,
+    admission,
+    memory_middleware,
+    setup,
+    shutdown_on_critical,
+)
+from asyncmem.reclaim import PressureAction, PressureActions, Reclaim, Reclaimer, ReclaimReport, Shrinkable
 from asyncmem.testing import ManualClock, SyntheticLimits, SyntheticSampler, capture_alerts
 
 
@@ -177,6 +187,41 @@ async def alerts(memory: MemoryRuntime) -> None:
     assert_type(memory.alerts.history, tuple[MemoryAlert, ...])
 
 
+class Cache:
+    """A cache that can shrink."""
+
+    name = "cache"
+    essential = False
+
+    def shrink(self, level: PressureLevel) -> int | None:
+        """Give back what has no place at the level."""
+        return 0 if level < PressureLevel.HIGH else None
+
+
+async def pressure(cache: Cache, shrinkable: Shrinkable) -> None:
+    """Caches are told of pressure, actions are data, and what is critical is heard of."""
+
+    def spill(level: PressureLevel) -> None: ...
+    def no_level() -> None: ...
+    async def page() -> None: ...
+
+    actions = PressureActions(high=(PressureAction.SHRINK, "trim", spill), medium=())
+    async with MemoryRuntime(actions=actions, on_critical=page) as memory:
+        assert_type(memory.reclaimers, Reclaim)
+        memory.reclaimers.add(cache)
+        memory.reclaimers.add(shrinkable, keep=True)
+        memory.reclaimers.remove(cache)
+        memory.on_critical(page, after=5.0, timeout=1.0)
+        memory.on_critical(lambda: None)
+        assert_type(memory.reclaim(PressureLevel.HIGH), ReclaimReport)
+        assert_type(memory.reclaim().bytes_freed, int)
+        assert_type(memory.reclaimers.reclaimers, tuple[Reclaimer | Shrinkable, ...])
+        memory.on_critical(spill)  # type: ignore[arg-type]
+        memory.reclaimers.add("cache")  # type: ignore[arg-type]
+    PressureActions(high=(no_level,))  # type: ignore[arg-type]
+    PressureActions(high="trim")  # type: ignore[arg-type]
+
+
 async def sinks(memory: MemoryRuntime, session: ClientSession, alert: MemoryAlert) -> None:
     """Sinks are handlers; a body is any function from an alert to a JSON object."""
 
@@ -275,6 +320,10 @@ async def aiohttp_applications(request: web.Request) -> None:
     assert_type(request.config_dict[RUNTIME], MemoryRuntime)
     add_health_routes(app, ready=lambda: None)
     web.Application(middlewares=[memory_middleware(memory, cost="1MiB")])
+    setup(app, actions=PressureActions(), on_critical=lambda: None)
+    shutdown_on_critical(app, after=5.0, drain=10.0, closing=5.0, leave=print)
+    code: int = EXIT_MEMORY
+    assert_type(code, int)
     setup(app, cost=1.5)  # type: ignore[arg-type]
     admission(cost=lambda request: (request.content_length or 0) * 1.5)
 

@@ -44,7 +44,7 @@ def test_no_reason_is_without_a_status() -> None:
 
 def test_reasons_are_words() -> None:
     """They go into logs, metrics and answers as they are."""
-    words = ["memory", "deadline", "queue_full", "too_large", "evicted", "abandoned", "closed"]
+    words = ["memory", "deadline", "queue_full", "too_large", "pressure", "evicted", "abandoned", "closed"]
     assert [f"{reason}" for reason in RejectionReason] == words
 
 

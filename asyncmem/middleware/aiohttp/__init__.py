@@ -21,6 +21,7 @@ declaring what a handler needs, and how its requests are treated
 guarding  the middleware: a permit around each request
 evicting  ends requests to free their memory
 refusing  answers to those that are not served
+draining  `shutdown_on_critical`: ends a process whose memory stays critical
 ========= ====================================================
 """
 
@@ -28,7 +29,18 @@ from __future__ import annotations
 
 from asyncmem.middleware.aiohttp.attaching import RUNTIME, add_health_routes, setup
 from asyncmem.middleware.aiohttp.declaring import EXEMPT, admission
+from asyncmem.middleware.aiohttp.draining import EXIT_MEMORY, shutdown_on_critical
 from asyncmem.middleware.aiohttp.guarding import memory_middleware
 from asyncmem.middleware.aiohttp.refusing import refuse
 
-__all__ = ["EXEMPT", "RUNTIME", "add_health_routes", "admission", "memory_middleware", "refuse", "setup"]
+__all__ = [
+    "EXEMPT",
+    "EXIT_MEMORY",
+    "RUNTIME",
+    "add_health_routes",
+    "admission",
+    "memory_middleware",
+    "refuse",
+    "setup",
+    "shutdown_on_critical",
+]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asyncmem.config import MemoryConfig
     from asyncmem.middleware.aiohttp.declaring import CostOf, PriorityOf, SizeOf
     from asyncmem.middleware.aiohttp.guarding import Refusal
+    from asyncmem.reclaim import PressureActions
 
 __all__ = ["RUNTIME", "add_health_routes", "setup"]
 
@@ -39,6 +40,8 @@ def setup(
     exempt: Iterable[str] = EXEMPT,
     refusal: Refusal | None = None,
     runtime: MemoryRuntime | None = None,
+    actions: PressureActions | None = None,
+    on_critical: Callable[[], object] | None = None,
 ) -> MemoryRuntime:
     """Guard an application: all its routes, and those of its sub-applications.
 
@@ -53,7 +56,11 @@ def setup(
         size: A function of the request that gives the size of its input; None for the length of its body.
         exempt: Paths, with all below them, that are not guarded.
         refusal: Makes the answer to a refused request; the default is `refuse`.
-        runtime: A runtime that is shared with other work and that the caller starts and stops; then `config` is its.
+        runtime: A runtime that is shared with other work and that the caller starts and stops; then `config` and
+            `actions` are its.
+        actions: What is done at each pressure level; None for the defaults.
+        on_critical: Called when pressure becomes critical; see `MemoryRuntime.on_critical`. For a graceful shutdown
+            there is `shutdown_on_critical`.
 
     Returns:
         The runtime: its `alerts`, `statistics` and `guard` are for the application to use.
@@ -64,9 +71,12 @@ def setup(
     """
     if RUNTIME in app:
         raise ConfigError("setup(app): this application is guarded already; call setup once")
-    if runtime is not None and config is not None:
-        raise ConfigError("setup(app): got both config and runtime; a runtime has its settings already")
-    memory = MemoryRuntime(config) if runtime is None else runtime
+    if runtime is not None and (config is not None or actions is not None):
+        which = "actions" if config is None else "config"
+        raise ConfigError(f"setup(app): got both {which} and runtime; a runtime has its settings already")
+    memory = MemoryRuntime(config, actions=actions) if runtime is None else runtime
+    if on_critical is not None:
+        memory.on_critical(on_critical)
     plans = Plans(checked(cost, priority, None, size), exempt)
     guarding = Guarding(memory.admission, plans, refuse if refusal is None else refusal)
     app[RUNTIME] = memory

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiohttp import web
 
 from asyncmem.admission import STEPPED_FROM, Permit, current_permit
-from asyncmem.errors import AdmissionRejected
+from asyncmem.errors import AdmissionRejected, RejectionReason
 from asyncmem.middleware.aiohttp.declaring import EXEMPT, Plans, checked
 from asyncmem.middleware.aiohttp.evicting import ConnectionBreaker, TaskCanceller
 from asyncmem.middleware.aiohttp.refusing import let_go, refuse
@@ -126,7 +126,7 @@ class Guarding:
                         permit.drop()
                         return web.Response(status=499, reason="Client Closed Request")
             except AdmissionRejected as rejection:
-                return await let_go(request, self._answer(request, rejection))
+                return await let_go(request, self._refused(request, rejection))
             task: Any = current_task()
             if may_be_cancelled or (may_be_cancelled is None and plan.may_be_cancelled(request)):
                 permit.handle, permit.canceller = task, canceller
@@ -201,8 +201,15 @@ class Guarding:
             return self._evicted(request, permit, task, error) if permit.evicted else None
         _end_with_task(task, permit, failed=not isinstance(error, web.HTTPException))
         if isinstance(error, AdmissionRejected) and not request.writer.output_size:  # of a guard inside the handler
-            return self._answer(request, error)
+            return self._refused(request, error)
         return None
+
+    def _refused(self, request: web.Request, rejection: AdmissionRejected) -> web.StreamResponse:
+        """The answer to a refused request."""
+        response = self._answer(request, rejection)
+        if rejection.reason is RejectionReason.CLOSED:
+            response.force_close()  # the next request of this client belongs to another process
+        return response
 
     def _evicted(
         self, request: web.Request, permit: Permit, task: asyncio.Task[Any], cancellation: BaseException

@@ -29,6 +29,7 @@ _WORDS: Final = {
     RejectionReason.DEADLINE: "this request could not start in time; try again later",
     RejectionReason.QUEUE_FULL: "too many requests wait already; try again later",
     RejectionReason.TOO_LARGE: "this request needs more memory than there can ever be for one; send fewer texts",
+    RejectionReason.PRESSURE: "memory is short, and this request is among the less urgent ones; try again later",
     RejectionReason.CLOSED: "the service is shutting down",
 }
 _SERVER_ERROR: Final = 500
@@ -81,7 +82,7 @@ def retry_headers(seconds: float | None) -> dict[str, str]:
 def refusal(request: web.Request, error: AdmissionRejected) -> web.StreamResponse:  # noqa: ARG001 - as `setup` calls it
     """The answer to a request that admission refused."""
     return error_response(
-        _WORDS[error.reason],
+        _WORDS.get(error.reason, _WORDS[RejectionReason.MEMORY]),
         status=error.status_code,
         code=error.reason.value,
         headers=retry_headers(error.retry_after),
