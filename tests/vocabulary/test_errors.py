@@ -10,6 +10,7 @@ from asyncmem import errors
 from asyncmem.errors import (
     AdmissionRejected,
     AsyncmemError,
+    CircuitOpenError,
     ConfigError,
     LimitDiscoveryError,
     MemoryLimitExceeded,
@@ -53,6 +54,7 @@ def test_one_root_catches_all() -> None:
     assert {kind for kind in kinds if issubclass(kind, Exception)} == {
         AsyncmemError,
         AdmissionRejected,
+        CircuitOpenError,
         ConfigError,
         LimitDiscoveryError,
         MemoryLimitExceeded,
@@ -71,6 +73,13 @@ def test_python_knows_them_by_its_own_names() -> None:
     assert not issubclass(AdmissionRejected, MemoryError | ValueError)
 
 
+def test_an_open_circuit_says_when_to_come_again() -> None:
+    """In seconds, and with the status for a client."""
+    error = CircuitOpenError("open", retry_after=1.5)
+    assert (str(error), error.retry_after, error.status_code) == ("open", 1.5, 503)
+    assert not isinstance(error, MemoryError)  # or one breaker would open for another's answer
+
+
 def pickled(error: Exception) -> Exception:
     """An error as a worker process sends it home."""
     back = pickle.loads(pickle.dumps(error))  # noqa: S301 - from this very process
@@ -84,6 +93,7 @@ def pickled(error: Exception) -> Exception:
     [
         AdmissionRejected("no", reason=RejectionReason.QUEUE_FULL, retry_after=2.5),
         MemoryLimitExceeded("too much", requested=10, available=5),
+        CircuitOpenError("open", retry_after=0.5),
         ConfigError("wrong"),
         LimitDiscoveryError("none"),
     ],
