@@ -7,9 +7,9 @@ happens then is said in `states`.
 Memory is read only where somebody comes, and a reading serves for 10 ms. Where it cannot be read, the last reading
 stands, and that is counted; where there never was one, only work that runs out of memory opens the breaker.
 
-While it is closed, a `check` takes 0.2 µs, a ``with`` block 0.3, one with `guard` or ``async with`` 0.5, and a decorated
-function 0.8, or 1.0 where it is a coroutine function. One in 10 ms takes 5 to 8 more, for it reads memory (of a single
-bound; 4 for each further one). A probe takes 6 to 8 and its readings, a refusal 4 to 6.
+While it is closed, a `check` takes 0.2 µs, a ``with`` block 0.3, one with `guard` or ``async with`` 0.5, and a
+decorated function 0.8, or 1.0 where it is a coroutine function. One in 10 ms takes 5 to 8 more, for it reads memory (of
+a single bound; 4 for each further one). A probe takes 6 to 8 and its readings, a refusal 4 to 6.
 
 Does not cover what a piece of work may use, nor waiting: `asyncmem.admission`. What is not counted is memory that runs
 out without a `MemoryError`: an error of another kind by a C library, or the kernel's kill.
