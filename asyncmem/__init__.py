@@ -31,17 +31,27 @@ from asyncmem.admission import (
     TaskClassCost,
 )
 from asyncmem.alerts import AlertManager
+from asyncmem.breaker import CircuitBreaker
 from asyncmem.config import MemoryConfig
 from asyncmem.errors import (
     AdmissionRejected,
     AlertDeliveryError,
     AsyncmemError,
+    CircuitOpenError,
     ConfigError,
     LimitDiscoveryError,
     MemoryLimitExceeded,
     RejectionReason,
 )
-from asyncmem.events import AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot, PressureLevel
+from asyncmem.events import (
+    AlertLevel,
+    AlertState,
+    AlertType,
+    BreakerState,
+    MemoryAlert,
+    MemorySnapshot,
+    PressureLevel,
+)
 from asyncmem.monitor import MemoryMonitor
 from asyncmem.runtime import MemoryRuntime, RuntimeStatistics
 from asyncmem.units import format_bytes, parse_bytes
@@ -56,6 +66,9 @@ __all__ = [
     "AlertState",
     "AlertType",
     "AsyncmemError",
+    "BreakerState",
+    "CircuitBreaker",
+    "CircuitOpenError",
     "ConfigError",
     "LimitDiscoveryError",
     "MemoryAlert",

@@ -5,6 +5,7 @@
     Exception
      └── AsyncmemError
           ├── AdmissionRejected    memory, a queue or a deadline said no; try again later
+          ├── CircuitOpenError     a memory circuit breaker lets no work through; try again later
           ├── MemoryLimitExceeded  the work needs more than there can ever be (also a MemoryError)
           ├── LimitDiscoveryError  no memory limit could be read at all
           ├── AlertDeliveryError   an alert did not reach whom it was for
@@ -23,6 +24,7 @@ __all__ = [
     "AdmissionRejected",
     "AlertDeliveryError",
     "AsyncmemError",
+    "CircuitOpenError",
     "ConfigError",
     "LimitDiscoveryError",
     "MemoryLimitExceeded",
@@ -91,6 +93,27 @@ class AdmissionRejected(AsyncmemError):  # noqa: N818 - the name is a contract: 
     def status_code(self) -> int:
         """The HTTP status that tells a client the same."""
         return self.reason.status_code
+
+
+class CircuitOpenError(AsyncmemError):
+    """A memory circuit breaker let the work not through; it has not begun.
+
+    Args:
+        message: What was measured, the threshold, and what to do.
+        retry_after: Seconds after which another try is worth it, as far as can be foreseen.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[object, ...], Mapping[str, object]]:
+        return partial(type(self), retry_after=self.retry_after), self.args, self.__dict__
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status that tells a client the same: 503."""
+        return 503
 
 
 class MemoryLimitExceeded(AsyncmemError, MemoryError):  # noqa: N818 - the name is a contract

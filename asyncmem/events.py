@@ -1,7 +1,7 @@
-"""The values that asyncmem hands to people and to other systems: snapshots, alerts, pressure levels.
+"""The values that asyncmem hands to people and to other systems: snapshots, alerts, pressure levels, breaker states.
 
 All are frozen. Bytes are `int`; each has a ``*_mb`` twin in MiB for people. Who makes them: `monitor` takes
-snapshots, `alerts` raises alerts, `pressure` tells the level.
+snapshots, `alerts` raises alerts, `pressure` tells the level, `breaker` the state.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "AlertLevel",
     "AlertState",
     "AlertType",
+    "BreakerState",
     "MemoryAlert",
     "MemorySnapshot",
     "PressureLevel",
@@ -171,6 +172,28 @@ class PressureLevel(StrEnum):
 
 
 _PRESSURE = {level: rank for rank, level in enumerate(PressureLevel)}
+
+
+class BreakerState(StrEnum):
+    """What a memory circuit breaker does with work.
+
+    `WARNING` is a state and no flag beside one: a single word then tells everything to a hook, an alert or a metric.
+    Whether all work passes is asked by `is_closed`, which is true of `CLOSED` and `WARNING`.
+    """
+
+    CLOSED = "closed"
+    """All work passes."""
+    WARNING = "warning"
+    """All work passes, and there is more in use than there should be."""
+    OPEN = "open"
+    """No work passes."""
+    HALF_OPEN = "half_open"
+    """A few pieces of work pass, which show whether the memory suffices."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether all work passes."""
+        return self is BreakerState.CLOSED or self is BreakerState.WARNING
 
 
 class AlertState(StrEnum):

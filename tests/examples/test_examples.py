@@ -38,6 +38,16 @@ def test_plain_asyncio() -> None:
     assert 1 < side_by_side < 8
 
 
+def test_circuit_breaker() -> None:
+    """It warns and opens as memory is taken, lets one job try when it is back, and closes."""
+    printed = run("circuit_breaker.py")
+    changes = [line.removeprefix("  breaker: ") for line in printed.splitlines() if "->" in line]
+    assert changes[:4] == ["closed -> warning", "warning -> open", "open -> half_open", "half_open -> closed"]
+    assert "job 4 refused: the memory breaker is open: " in printed
+    assert "job 5 done" in printed
+    assert "opened: 1, jobs refused: 1, let through to try: 1" in printed
+
+
 def test_alerts_to_logs() -> None:
     """An alert fires, is handled, and is resolved; each line is JSON, and one has the permit it was written under."""
     events = [json.loads(line) for line in run("alerts_to_logs.py").splitlines()]

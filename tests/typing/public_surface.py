@@ -23,6 +23,9 @@ from asyncmem import (
     AlertState,
     AlertType,
     AsyncmemError,
+    BreakerState,
+    CircuitBreaker,
+    CircuitOpenError,
     ConfigError,
     MemoryAlert,
     MemoryConfig,
@@ -46,6 +49,7 @@ from asyncmem.alerts.sinks import structlog_sink
 from asyncmem.alerts.sinks.otel import otel_sink
 from asyncmem.alerts.sinks.slack import slack_message
 from asyncmem.alerts.sinks.webhook import WebhookSink, WebhookStatistics
+from asyncmem.breaker import BreakerStatistics, Circuit, Passage, Thresholds
 from asyncmem.health import HealthReport, readiness
 from asyncmem.limits import Bound, LimitFinder, Limits, discover_limits
 from asyncmem.middleware.aiohttp import (
@@ -146,6 +150,43 @@ async def decorated() -> None:
     await resize(b"")  # type: ignore[call-arg]
     resize_now(image=b"", height=3)  # type: ignore[call-arg]
     memory_guard(resize)  # type: ignore[arg-type]  # without its brackets
+
+
+breaker = CircuitBreaker(warning="1.0GB", open_at=1_500_000_000, backoff=2, on_change=lambda _old, new: new.is_closed)
+
+
+@breaker
+async def embed(text: str, *, normalize: bool = True) -> list[float]:
+    """An async function behind a breaker."""
+    return [1.0] * len(text) if normalize else []
+
+
+@breaker
+def embed_now(text: str) -> list[float]:
+    """A sync function behind a breaker."""
+    return [1.0] * len(text)
+
+
+async def breakers() -> None:
+    """A breaker is a context manager of both kinds, a decorator, and something to ask."""
+    async with breaker as same:
+        assert_type(same, CircuitBreaker)
+    with breaker.guard() as passage:
+        assert_type(passage, Passage)
+    assert_type(await embed("text", normalize=False), list[float])
+    assert_type(embed_now("text"), list[float])
+    await embed(3)  # type: ignore[arg-type]
+    breaker.check()
+    assert_type(breaker.state, BreakerState)
+    assert_type(breaker.look(), BreakerState)
+    assert_type(breaker.update(1, 2), BreakerState)
+    statistics = breaker.statistics()
+    assert_type(statistics, BreakerStatistics)
+    assert_type(statistics.used, int | None)
+    CircuitBreaker(headroom="200MiB", measure=lambda: (1, 2), clock=ManualClock())
+    CircuitBreaker("75%")  # type: ignore[call-arg]  # by name only
+    CircuitBreaker(measure=lambda: 1)  # type: ignore[arg-type, return-value]
+    assert_type(Circuit(Thresholds(open_at="100%")).read(1, 2, 0.5, in_flight=0), BreakerState)
 
 
 async def admissions(controller: AdmissionController, semaphore: MemorySemaphore) -> None:
@@ -268,6 +309,9 @@ def failures() -> None:
         assert_type(rejection.reason, RejectionReason)
         assert_type(rejection.retry_after, float | None)
         assert_type(rejection.status_code, int)
+    except CircuitOpenError as refusal:
+        assert_type(refusal.retry_after, float)
+        assert_type(refusal.status_code, int)
     except MemoryLimitExceeded as exceeded:
         assert_type(exceeded.requested, int)
         memory_error: MemoryError = exceeded

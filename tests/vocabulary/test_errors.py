@@ -11,6 +11,7 @@ from asyncmem.errors import (
     AdmissionRejected,
     AlertDeliveryError,
     AsyncmemError,
+    CircuitOpenError,
     ConfigError,
     LimitDiscoveryError,
     MemoryLimitExceeded,
@@ -55,6 +56,7 @@ def test_one_root_catches_all() -> None:
         AsyncmemError,
         AdmissionRejected,
         AlertDeliveryError,
+        CircuitOpenError,
         ConfigError,
         LimitDiscoveryError,
         MemoryLimitExceeded,
@@ -73,6 +75,13 @@ def test_python_knows_them_by_its_own_names() -> None:
     assert not issubclass(AdmissionRejected, MemoryError | ValueError)
 
 
+def test_an_open_circuit_says_when_to_come_again() -> None:
+    """In seconds, and with the status for a client."""
+    error = CircuitOpenError("open", retry_after=1.5)
+    assert (str(error), error.retry_after, error.status_code) == ("open", 1.5, 503)
+    assert not isinstance(error, MemoryError)  # or one breaker would open for another's answer
+
+
 def pickled(error: Exception) -> Exception:
     """An error as a worker process sends it home."""
     back = pickle.loads(pickle.dumps(error))  # noqa: S301 - from this very process
@@ -86,6 +95,7 @@ def pickled(error: Exception) -> Exception:
     [
         AdmissionRejected("no", reason=RejectionReason.QUEUE_FULL, retry_after=2.5),
         MemoryLimitExceeded("too much", requested=10, available=5),
+        CircuitOpenError("open", retry_after=0.5),
         ConfigError("wrong"),
         LimitDiscoveryError("none"),
         AlertDeliveryError("nobody there"),

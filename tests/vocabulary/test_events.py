@@ -11,6 +11,7 @@ from asyncmem.events import (
     AlertLevel,
     AlertState,
     AlertType,
+    BreakerState,
     MemoryAlert,
     MemorySnapshot,
 )
@@ -124,3 +125,9 @@ def test_events_are_frozen(event: MemorySnapshot | MemoryAlert) -> None:
 def test_levels_can_be_compared() -> None:
     """By their severity, from info to critical."""
     assert [level.severity for level in (AlertLevel.INFO, AlertLevel.WARNING, AlertLevel.CRITICAL)] == [0, 1, 2]
+
+
+def test_breaker_states_are_words() -> None:
+    """They go into logs, metrics and alerts as they are; two of them let all work pass."""
+    assert [f"{state}" for state in BreakerState] == ["closed", "warning", "open", "half_open"]
+    assert [state for state in BreakerState if state.is_closed] == [BreakerState.CLOSED, BreakerState.WARNING]
