@@ -133,6 +133,8 @@ class AlertType(StrEnum):
     """The pressure level is another one."""
     SHEDDING = "shedding"
     """Work was refused, or cancelled, for want of memory."""
+    BREAKER_CHANGE = "breaker_change"
+    """The breaker has opened, and no more work is let in; or it was closed again."""
     RECLAIM = "reclaim"
     """Memory was given back."""
     LIMIT_CHANGED = "limit_changed"

@@ -24,6 +24,7 @@ from asyncmem.alerts import AlertManager, AlertStatistics
 from asyncmem.alerts.conditions import Conditions
 from asyncmem.alerts.sight import Sight
 from asyncmem.alerts.sinks import structlog_sink
+from asyncmem.breaker import BreakerStatistics, Circuit, Thresholds
 from asyncmem.config import MemoryConfig
 from asyncmem.events import MemoryAlert, PressureLevel
 from asyncmem.guards import Guard
@@ -64,6 +65,8 @@ _WARM_UP_SECONDS: Final = 300.0
 _LIMITS_SECONDS: Final = 0.1
 """All limits are read again as often as this while work in flight holds much: one that is lowered below what was
 admitted kills within a second. It takes some 0.1 ms; those that can be seen to change are seen at each look."""
+_BREAKER_SECONDS: Final = 0.01
+"""Admission needs no time to wait: it lets work in as soon as it fits, and after an emergency step by step."""
 _SAVE_SECONDS: Final = 60.0
 """Learned costs are saved as often as this."""
 _DRAIN_SECONDS: Final = 1.0
@@ -83,6 +86,7 @@ class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     monitor: MonitorStatistics
     watcher: WatcherStatistics
     pressure: PressureStatistics
+    breaker: BreakerStatistics
     reclaim: ReclaimStatistics
     actions: ActionStatistics
     critical: CriticalStatistics
@@ -147,6 +151,8 @@ class MemoryRuntime:
             clock=self._clock,
         )
         self.pressure = PressureLevels()
+        self.breaker = Circuit(Thresholds(open_at="100%"), backoff=_BREAKER_SECONDS, max_backoff=_BREAKER_SECONDS)
+        """Says at each look what admission does: it opens at capacity, and is half-open with nothing in flight."""
         self.admission = AdmissionController(
             lambda: self.limits.bounds,
             own=heap,
@@ -382,6 +388,7 @@ class MemoryRuntime:
             monitor=self.monitor.statistics(),
             watcher=self._watcher.statistics(),
             pressure=self.pressure.statistics(),
+            breaker=self.breaker.statistics(self._clock.monotonic()),
             reclaim=self.reclaimers.statistics(),
             actions=self._worker.statistics(),
             critical=self._critical.statistics(),
@@ -421,6 +428,9 @@ class MemoryRuntime:
         level = self.pressure.update(*tightest, now)
         self._respond(level, now)
         self._conditions.pressure(level, tightest.used, tightest.limit)
+        capacity = tightest.limit - tightest.guard
+        state = self.breaker.read(tightest.used, capacity, now, in_flight=self.admission.in_flight)
+        self._conditions.breaker(state, tightest.used, capacity)
         if now >= self._next_check:
             self._next_check = now + self.config.interval
             self.check_now()

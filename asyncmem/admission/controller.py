@@ -355,6 +355,11 @@ class AdmissionController:
         return self._refusals.short_of_memory(), self._defence.evicted
 
     @property
+    def in_flight(self) -> int:
+        """Permits handed out and not ended."""
+        return self._gate.in_flight
+
+    @property
     def has_admitted(self) -> bool:
         """Whether a permit was ever handed out."""
         return self._gate.admitted > 0

@@ -1,4 +1,4 @@
-"""The conditions that the runtime reports: pressure, shedding, reclaim, and another limit.
+"""The conditions that the runtime reports: pressure, the breaker, shedding, reclaim, and another limit.
 
 Each but the last is one episode of `AlertManager.report`, so that work refused for a minute is one alert and its end,
 and no storm. Not here: what raises them (`asyncmem.pressure`, `asyncmem.admission`, `asyncmem.reclaim`,
@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from asyncmem.alerts.episode import Fingerprints
-from asyncmem.events import AlertLevel, AlertType, MemoryAlert, PressureLevel
+from asyncmem.events import AlertLevel, AlertType, BreakerState, MemoryAlert, PressureLevel
 from asyncmem.units import MIB, format_bytes
 
 if TYPE_CHECKING:
@@ -70,6 +70,19 @@ class Conditions:
             alert_type=AlertType.PRESSURE_CHANGE,
             value=float(used),
             threshold=float(limit),
+            snapshot=self._seen,
+        )
+
+    def breaker(self, state: BreakerState, used: int, capacity: int) -> None:
+        """The state of admission's breaker at a look, with bytes used and bytes of the capacity."""
+        is_open = state is BreakerState.OPEN
+        self._alerts.report(
+            "breaker",
+            AlertLevel.WARNING if is_open else None,
+            f"admission's breaker is {state}: {format_bytes(used)} of {format_bytes(capacity)} are in use",
+            alert_type=AlertType.BREAKER_CHANGE,
+            value=float(used),
+            threshold=float(capacity),
             snapshot=self._seen,
         )
 

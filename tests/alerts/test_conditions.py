@@ -14,6 +14,7 @@ from asyncmem.events import (
     AlertLevel,
     AlertState,
     AlertType,
+    BreakerState,
     MemorySnapshot,
     PressureLevel,
 )
@@ -88,6 +89,20 @@ def test_an_alert_without_a_reading_is_better_than_none(scene: Scene) -> None:
     conditions.pressure(PressureLevel.CRITICAL, 2, 2)
     assert scene.told == [(FIRING, CRITICAL)]
     assert scene.alerts.history[0].snapshot is None
+
+
+def test_the_breaker_is_told_while_it_is_open(scene: Scene) -> None:
+    """Half-open is no alert: work is let in again."""
+    for state, used in ((BreakerState.WARNING, 600), (BreakerState.OPEN, 910), (BreakerState.HALF_OPEN, 890)):
+        scene.conditions.breaker(state, used * MIB, 900 * MIB)
+    assert scene.told == [(FIRING, WARNING)]
+    assert (
+        scene.alerts.history[0].message == "admission's breaker is open: 910 MiB of 900 MiB are in use"
+    )
+    scene.clock.advance(31)
+    scene.conditions.breaker(BreakerState.CLOSED, 100 * MIB, 900 * MIB)
+    assert scene.told == [(FIRING, WARNING), (RESOLVED, WARNING)]
+    assert scene.alerts.history[0].alert_type is AlertType.BREAKER_CHANGE
 
 
 def test_shedding_is_told_once_and_its_end(scene: Scene) -> None:
