@@ -182,7 +182,6 @@ class MemoryRuntime:
             self.check_now()
             self._warn_if_too_small()
             if self.config.monitoring:
-                self._listen()
                 self.admission.on_first = self._watcher.wake
                 self.admission.on_begun = self._watcher.prompt
                 self._watcher.start()
@@ -350,6 +349,9 @@ class MemoryRuntime:
         elif self.admission.holds_much and self.limits.has_changed():
             with self._check_lock:
                 self._follow_limits()
+        elif self._has_passed_a_threshold():
+            # Without the limits: to find them lets the interpreter's lock go, and this is urgent.
+            self.alerts.check_thresholds(self.monitor.capture_snapshot())
         if self._costs_file is not None and now >= self._next_save:
             self._next_save = now + _SAVE_SECONDS
             self._costs_file.save()
@@ -359,19 +361,34 @@ class MemoryRuntime:
         before = self.limits.binding()
         changed = self.limits.refresh()
         self.admission.adopt_bounds()  # whether or not they have changed just now: it may have failed the last time
+        self._listen()
         if changed:
             self._watcher.prompt()
-            self._listen()
             self._announce_limit(before, self.limits.binding())
 
     def _tell(self, alert: MemoryAlert | None) -> None:
         if alert is not None:
             self.alerts.emit(alert)
 
+    def _has_passed_a_threshold(self) -> bool:
+        """Whether there is an alert to raise before the next snapshot is due; some 10 µs."""
+        binding = self.limits.binding()
+        return binding.limit > 0 and self.alerts.would_raise(percent=100.0 * binding.meter.used() / binding.limit)
+
     def _listen(self) -> None:
-        """Have the kernel tell when usage enters the guard band; polling finds out too, a little later."""
-        thresholds = self.admission.thresholds()
-        self._kernel_events.arm({os.path.dirname(source): usages for source, usages in thresholds.items()})  # noqa: PTH120 - text, and no file is looked at
+        """Have the kernel tell when usage enters the guard band or passes an alert's threshold.
+
+        Polling finds out too, a little later.
+        """
+        guards = self.admission.thresholds()
+        percents = [line.value for line in self.alerts.thresholds if line.rule == "percent"]
+        usages: dict[str, tuple[int, ...]] = {}
+        for bound in self.limits.bounds:
+            lines = (*guards.get(bound.source, ()), *(int(bound.limit * percent / 100) + 1 for percent in percents))
+            directory = os.path.dirname(bound.source)  # noqa: PTH120 - text, and no file is looked at
+            usages[directory] = usages.get(directory, ()) + lines
+        if self._kernel_events.arm(usages):
+            self._watcher.prompt()  # it may be waiting at the earlier ones
 
     def _announce_limit(self, before: Bound, after: Bound) -> None:
         if before.limit == after.limit:

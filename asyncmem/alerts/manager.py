@@ -122,6 +122,14 @@ class AlertManager:
             step()
         return judgement.firing
 
+    def would_raise(self, *, percent: float) -> bool:
+        """Whether a snapshot with so many percent of the limit in the working set would give a new or graver alert.
+
+        For looks between two snapshots: in some 2 µs it says whether it is worth taking one.
+        """
+        with self._lock:
+            return self._episodes.would_raise("percent", percent)
+
     def emit(self, alert: MemoryAlert) -> None:
         """Deliver an alert that was made elsewhere; it is no episode of this manager. May be called from any thread."""
         with self._lock:
