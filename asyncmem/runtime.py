@@ -216,7 +216,6 @@ class MemoryRuntime:
             self.check_now()
             self._warn_if_too_small()
             if self.config.monitoring:
-                self._listen()
                 self.admission.on_first = self._watcher.wake
                 self.admission.on_begun = self._watcher.prompt
                 self._watcher.start()
@@ -435,6 +434,9 @@ class MemoryRuntime:
             self._next_check = now + self.config.interval
             self.check_now()
             self._tell(self._sight.succeeded())
+        elif tightest.limit > 0 and self.alerts.would_raise(percent=100.0 * tightest.used / tightest.limit):
+            # Without the limits: to find them lets the interpreter's lock go, and this is urgent.
+            self.alerts.check_thresholds(self.monitor.capture_snapshot())
         if self._costs_file is not None and now >= self._next_save:
             self._next_save = now + _SAVE_SECONDS
             self._costs_file.save()
@@ -455,10 +457,9 @@ class MemoryRuntime:
     def _follow_limits(self) -> None:
         """Read the limits again; where one has changed, what was admitted below the old one may not fit any more."""
         self._next_limits = self._clock.monotonic() + _LIMITS_SECONDS
-        changed = self.limits.refresh()
+        self.limits.refresh()
         self.admission.adopt_bounds()  # whether or not they have changed just now: it may have failed the last time
-        if changed:
-            self._listen()
+        self._listen()
 
     def _announce_limit(self) -> None:
         binding = self.limits.binding()
@@ -469,9 +470,19 @@ class MemoryRuntime:
             self.alerts.emit(alert)
 
     def _listen(self) -> None:
-        """Have the kernel tell when usage enters the guard band; polling finds out too, a little later."""
-        thresholds = self.admission.thresholds()
-        self._kernel_events.arm({os.path.dirname(source): usages for source, usages in thresholds.items()})  # noqa: PTH120 - text, and no file is looked at
+        """Have the kernel tell when usage enters the guard band or passes an alert's threshold.
+
+        Polling finds out too, a little later.
+        """
+        guards = self.admission.thresholds()
+        percents = [line.value for line in self.alerts.thresholds if line.rule == "percent"]
+        usages: dict[str, tuple[int, ...]] = {}
+        for bound in self.limits.bounds:
+            lines = (*guards.get(bound.source, ()), *(int(bound.limit * percent / 100) + 1 for percent in percents))
+            directory = os.path.dirname(bound.source)  # noqa: PTH120 - text, and no file is looked at
+            usages[directory] = usages.get(directory, ()) + lines
+        if self._kernel_events.arm(usages):
+            self._watcher.prompt()  # it may be waiting at the earlier ones
 
     def _warn_if_too_small(self) -> None:
         """Say clearly that the process does not fit below its limit: it then serves one task at a time."""

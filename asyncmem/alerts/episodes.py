@@ -106,6 +106,13 @@ class Episodes:
         ((name, value),) = given.items()
         self._thresholds[name, level] = threshold_for(RULES[name], level, value, self._thresholds.values())
 
+    def would_raise(self, rule: str, value: float) -> bool:
+        """Whether `judge` would begin an episode of the rule at this value, or raise its level."""
+        episode = self._episodes.get(rule)
+        reached = -1 if episode is None or episode.level is None else episode.level.severity
+        passed = worst(self._of(RULES[rule]), value)
+        return passed is not None and passed.level.severity > reached
+
     def judge(self, reading: Reading, moment: Moment) -> Judgement:
         """Judge one reading by all thresholds, and move the episodes on."""
         judgement = Judgement([], [])

@@ -75,7 +75,10 @@ class Handlers:
 
         The caller holds the lock, and calls what is returned after giving it back.
         """
-        return [step for handler in self._handlers if handler.levels & levels for step in handler.put(alert)]
+        wanting = [each for each in self._handlers if each.levels & levels]
+        # Those with a mailbox first: they are only woken, and shall not wait for what an immediate one writes.
+        wanting.sort(key=lambda each: each.mailbox is None)
+        return [step for handler in wanting for step in handler.put(alert)]
 
     def count(self) -> int:
         """How many are registered; the caller holds the lock."""

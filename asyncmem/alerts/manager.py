@@ -169,6 +169,14 @@ class AlertManager:
             step()
         return judgement.firing
 
+    def would_raise(self, *, percent: float) -> bool:
+        """Whether a snapshot with so many percent of the limit in the working set would give a new or graver alert.
+
+        For looks between two snapshots: in some 2 µs it says whether it is worth taking one.
+        """
+        with self._lock:
+            return self._episodes.would_raise("percent", percent)
+
     def set_baseline(self, snapshot: MemorySnapshot | None = None) -> None:
         """Count growth from a snapshot on, or from the next one that is checked; by default it is the first.
 

@@ -96,9 +96,7 @@ def test_the_breaker_is_told_while_it_is_open(scene: Scene) -> None:
     for state, used in ((BreakerState.WARNING, 600), (BreakerState.OPEN, 910), (BreakerState.HALF_OPEN, 890)):
         scene.conditions.breaker(state, used * MIB, 900 * MIB)
     assert scene.told == [(FIRING, WARNING)]
-    assert (
-        scene.alerts.history[0].message == "admission's breaker is open: 910 MiB of 900 MiB are in use"
-    )
+    assert scene.alerts.history[0].message == "admission's breaker is open: 910 MiB of 900 MiB are in use"
     scene.clock.advance(31)
     scene.conditions.breaker(BreakerState.CLOSED, 100 * MIB, 900 * MIB)
     assert scene.told == [(FIRING, WARNING), (RESOLVED, WARNING)]

@@ -215,3 +215,19 @@ def test_threads_share_episodes(snapshot: Snapshots) -> None:
     states = [alert.state for alert in manager.history]
     assert states == [FIRING, RESOLVED] * (len(states) // 2) + [FIRING] * (len(states) % 2)
     assert manager.statistics().emitted == len(states)
+
+
+def test_what_a_snapshot_would_raise_is_known_before_it_is_taken(manager: AlertManager, snapshot: Snapshots) -> None:
+    """A level that is new or graver; never one that fires already, falls, or has no threshold."""
+    assert not manager.would_raise(percent=100)
+    manager.set_threshold("warning", percent=80)
+    manager.set_threshold("critical", percent=90)
+    said = {}
+    for percent in (80, 81, 91):
+        said[percent] = manager.would_raise(percent=percent), manager.would_raise(percent=79)
+        manager.check_thresholds(snapshot(percent=percent))
+        assert not manager.would_raise(percent=percent)
+    assert said == {80: (False, False), 81: (True, False), 91: (True, False)}
+    assert not manager.would_raise(percent=85)
+    manager.check_thresholds(snapshot(percent=10))
+    assert manager.would_raise(percent=85)

@@ -468,6 +468,22 @@ async def test_levels_are_filtered_and_the_end_is_heard(
     assert heard["critical"] == ["escalated critical", "resolved critical", "firing critical", "resolved critical"]
 
 
+async def test_an_immediate_handler_that_takes_its_time_keeps_no_other_waiting(
+    manager: AlertManager, alert: Alerts, serving: Serving
+) -> None:
+    """Such as a log that cannot be written, and was there first: the others are woken before it is called."""
+    told, in_time = threading.Event(), []
+    manager.add_handler(lambda _: in_time.append(told.wait(10)), immediate=True)
+
+    async def handler(alert: MemoryAlert) -> None:
+        told.set()
+
+    manager.add_handler(handler)
+    async with serving(manager):
+        await anyio.to_thread.run_sync(manager.emit, alert())
+    assert in_time == [True]
+
+
 async def test_immediate_handlers_need_no_loop(manager: AlertManager, alert: Alerts) -> None:
     """They are called before emitting returns, in the same thread; their errors are counted, not raised."""
     threads: list[int] = []

@@ -206,6 +206,24 @@ async def test_thresholds_become_alerts_in_stream_handler_and_log() -> None:
     assert [(log["event"], log["state"]) for log in logs] == [("memory_alert", "firing"), ("memory_alert", "resolved")]
 
 
+async def test_a_threshold_is_passed_between_two_snapshots() -> None:
+    """The next look raises the alert, with a snapshot of its own; that it is over waits for the next in turn."""
+    runtime, memory = synthetic(interval=60.0, log_alerts=False, monitoring=False)
+    with capture_alerts(runtime.alerts) as seen:
+
+        def of_percent() -> list[MemoryAlert]:
+            return [alert for alert in seen if alert.rule == "percent"]
+
+        async with runtime:
+            runtime._look()
+            for used, alerts in ((850, 1), (860, 1), (950, 2), (850, 2), (100, 2), (950, 2)):
+                memory.used = used * MIB
+                runtime._look()
+                assert len(of_percent()) == alerts
+    assert [alert.level for alert in of_percent()[:2]] == [AlertLevel.WARNING, AlertLevel.CRITICAL]
+    assert all(alert.snapshot is not None and alert.snapshot.percent == alert.value for alert in of_percent()[:2])
+
+
 async def test_a_limit_below_what_is_used_warns_and_serves() -> None:
     """A clear warning, a CRITICAL alert, and one task at a time."""
     with capture_logs() as logs:

@@ -89,7 +89,7 @@ class KernelEvents:
         self._lock = threading.Lock()
         forget_after_fork(self)
 
-    def arm(self, thresholds: Mapping[str, Sequence[int]]) -> None:
+    def arm(self, thresholds: Mapping[str, Sequence[int]]) -> bool:
         """Say at which usages to be told; call again when a limit changes. Takes effect when the watcher waits next.
 
         Only version 1 offers it, for any directory of its memory hierarchy; other directories are passed over. The
@@ -98,12 +98,17 @@ class KernelEvents:
         Args:
             thresholds: Bytes of the usage by directory, for example at capacity and at the limit less half of the
                 guard band. They replace the earlier ones.
+
+        Returns:
+            Whether they differ from the earlier ones.
         """
         wanted = {directory: tuple(sorted({*values})) for directory, values in thresholds.items()}
         with self._lock:
-            if wanted != self._wanted:
-                self._wanted = wanted
-                self._masks = None
+            if wanted == self._wanted:
+                return False
+            self._wanted = wanted
+            self._masks = None
+        return True
 
     def descriptors(self) -> Mapping[int, int]:
         """The poll mask of each descriptor; opens what is not open yet. The same object while nothing changes."""
