@@ -141,6 +141,8 @@ class AlertType(StrEnum):
     """The limit is another one; an event, which has no end."""
     SAMPLING_FAILED = "sampling_failed"
     """Memory could not be seen."""
+    HANDLER_FAILED = "handler_failed"
+    """An alert handler raised or took too long; the others are told."""
 
 
 class PressureLevel(StrEnum):

@@ -30,7 +30,7 @@ from asyncmem.alerts.rules import levels_of
 from asyncmem.alerts.tally import Tally
 from asyncmem.alerts.threadcall import ThreadCall
 from asyncmem.errors import ConfigError
-from asyncmem.events import AlertLevel, MemoryAlert
+from asyncmem.events import AlertLevel, AlertType, MemoryAlert
 
 __all__ = ["AlertHandler", "Handler"]
 
@@ -65,6 +65,7 @@ class Handler:
         timeout: Seconds that one call may take; None for what the function says of itself, else 5.
         max_queue: Alerts that may wait for it.
         lock: The manager's, as is `tally`.
+        told: Called after each call with the handler's `condition`, and with what was wrong with it, or None.
 
     Raises:
         ConfigError: Not callable, no levels, an immediate coroutine function, or a timeout or queue that is none.
@@ -80,8 +81,12 @@ class Handler:
         max_queue: int,
         lock: threading.Lock,
         tally: Tally,
+        told: Callable[[str, str | None], object],
     ) -> None:
+        self._told = told
         self.function = function
+        self.condition = f"handler {getattr(function, '__qualname__', None) or repr(function)}"
+        """The name under which its trouble is an alert, which the others are told."""
         self.levels = levels_of(levels)
         self._timeout = _timeout_of(function) if timeout is None else timeout
         self._lock = lock
@@ -91,7 +96,7 @@ class Handler:
         self._reported: set[_Outcome] = set()
         self._async = _returns_awaitable(function)
         if immediate and self._async:
-            raise ConfigError(f"{self._name} is a coroutine function and cannot be immediate; use immediate=False")
+            raise ConfigError(f"{self.condition} is a coroutine function and cannot be immediate; use immediate=False")
         if not self._timeout > 0:
             raise ConfigError(f"timeout={self._timeout!r} leaves a handler no time; expected seconds above 0")
         self.mailbox = None if immediate else Mailbox(max_queue, lock=lock, tally=tally)
@@ -124,11 +129,12 @@ class Handler:
         limiter = anyio.CapacityLimiter(1)
         box = self.mailbox
         while box is not None and (alert := await box.receive()) is not None:
-            outcome = _Outcome.CANCELLED
+            outcome, error = _Outcome.CANCELLED, None
             try:
-                outcome = await self._call(alert, limiter)
+                outcome, error = await self._call(alert, limiter)
             finally:
                 self._count(outcome)
+                self._tell(alert, outcome, error)
                 when_done()
             # A thread that is late cannot be stopped, and a call beside it would take one more thread each time. The
             # mailbox is looked at after `_overdue` was set, and `close` does it the other way round: nothing is missed.
@@ -136,7 +142,7 @@ class Handler:
                 await self._overdue.wait()
             self._overdue = None
 
-    async def _call(self, alert: MemoryAlert, limiter: anyio.CapacityLimiter) -> _Outcome:
+    async def _call(self, alert: MemoryAlert, limiter: anyio.CapacityLimiter) -> tuple[_Outcome, BaseException | None]:
         in_thread: ThreadCall | None = None
         try:
             with anyio.move_on_after(self._timeout) as scope:
@@ -151,19 +157,19 @@ class Handler:
                     await result
         except Exception as error:  # noqa: BLE001 - isolation: a handler may raise whatever it likes
             self._report(_Outcome.FAILED, error)
-            return _Outcome.FAILED
+            return _Outcome.FAILED, error
         except anyio.get_cancelled_exc_class() as error:
             if anyio.current_effective_deadline() == -math.inf:
                 raise
             # Nobody cancels this task: the handler awaited something that was cancelled. Its fault, not the end.
             self._report(_Outcome.FAILED, error)
-            return _Outcome.FAILED
+            return _Outcome.FAILED, error
         if not scope.cancelled_caught:
-            return _Outcome.DELIVERED
+            return _Outcome.DELIVERED, None
         self._report(_Outcome.LATE, None)
         if in_thread is not None and not in_thread.give_up():
             self._overdue = in_thread.ended
-        return _Outcome.LATE
+        return _Outcome.LATE, None
 
     def _call_now(self, alert: MemoryAlert) -> None:
         try:
@@ -171,8 +177,10 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - never raised into whoever raises alerts
             self._count(_Outcome.FAILED)
             self._report(_Outcome.FAILED, error)
+            self._tell(alert, _Outcome.FAILED, error)
         else:
             self._count(_Outcome.DELIVERED)
+            self._tell(alert, _Outcome.DELIVERED, None)
 
     def _count(self, outcome: _Outcome) -> None:
         with self._lock:
@@ -187,6 +195,17 @@ class Handler:
                 case _Outcome.CANCELLED:
                     self._tally.dropped += 1
 
+    def _tell(self, alert: MemoryAlert, outcome: _Outcome, error: BaseException | None) -> None:
+        """Have the others told. What it did with an alert about a handler counts not: that would go round for ever."""
+        if outcome is _Outcome.CANCELLED or alert.alert_type is AlertType.HANDLER_FAILED:
+            return
+        if outcome is _Outcome.DELIVERED:
+            self._told(self.condition, None)
+        else:
+            # The error's type and not its text: that may hold what is nobody's business.
+            why = f"took longer than {self._timeout:g} s" if error is None else f"raised {type(error).__name__}"
+            self._told(self.condition, why)
+
     def _report(self, outcome: _Outcome, error: BaseException | None) -> None:
         """Log the first trouble of a kind; the counters tell of the rest."""
         with self._lock:
@@ -197,17 +216,13 @@ class Handler:
         with contextlib.suppress(Exception):
             _log.warning(
                 "alert_handler_trouble",
-                handler=self._name,
+                handler=self.condition.removeprefix("handler "),
                 outcome=outcome.value,
                 timeout=self._timeout,
                 error=None if error is None else repr(error),
                 # Text and not exc_info: a pretty renderer would show all locals, snapshots included, on the loop.
                 traceback=None if error is None else "".join(traceback.format_exception(error, limit=-5)),
             )
-
-    @property
-    def _name(self) -> str:
-        return getattr(self.function, "__qualname__", None) or repr(self.function)
 
 
 def _returns_awaitable(function: AlertHandler) -> bool:

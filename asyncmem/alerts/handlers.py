@@ -71,11 +71,11 @@ class Handlers:
         return self._remove(lambda each: each.function == function)
 
     def put(self, alert: MemoryAlert, levels: frozenset[AlertLevel]) -> list[Callable[[], object]]:
-        """Give an alert to those who want one of `levels`.
+        """Give an alert to those who want one of `levels`, and whom it is not about.
 
         The caller holds the lock, and calls what is returned after giving it back.
         """
-        wanting = [each for each in self._handlers if each.levels & levels]
+        wanting = [each for each in self._handlers if each.levels & levels and each.condition != alert.rule]
         # Those with a mailbox first: they are only woken, and shall not wait for what an immediate one writes.
         wanting.sort(key=lambda each: each.mailbox is None)
         return [step for handler in wanting for step in handler.put(alert)]

@@ -280,7 +280,14 @@ class AlertManager:
             ConfigError: An argument that cannot be, or an immediate coroutine function.
         """
         handler = Handler(
-            fn, levels, immediate=immediate, timeout=timeout, max_queue=max_queue, lock=self._lock, tally=self._tally
+            fn,
+            levels,
+            immediate=immediate,
+            timeout=timeout,
+            max_queue=max_queue,
+            lock=self._lock,
+            tally=self._tally,
+            told=self._handled,
         )
         return self._handlers.add(handler)
 
@@ -330,6 +337,15 @@ class AlertManager:
             return self._tally.statistics(
                 streams=self._streams.count(), handlers=self._handlers.count(), queued=self._handlers.queued()
             )
+
+    def _handled(self, condition: str, trouble: str | None) -> None:
+        """A handler's call has ended; that it fails is an alert for the others, and its end another."""
+        self.report(
+            condition,
+            None if trouble is None else AlertLevel.WARNING,
+            f"the alert {condition} " + ("works again" if trouble is None else trouble),
+            alert_type=AlertType.HANDLER_FAILED,
+        )
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.monotonic(), functools.cache(self._ask))

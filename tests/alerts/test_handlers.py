@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from asyncmem.alerts import AlertHandler, AlertManager, Subscription
 from asyncmem.alerts.delivery import Handler
 from asyncmem.errors import ConfigError
-from asyncmem.events import AlertLevel, MemoryAlert, MemorySnapshot
+from asyncmem.events import AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
 
 pytestmark = pytest.mark.anyio
 
@@ -29,15 +29,20 @@ Serving = Callable[[AlertManager], AbstractAsyncContextManager[None]]
 
 
 class Recorder:
-    """An async handler that keeps the messages it was called with."""
+    """An async handler that keeps what it was called with."""
 
     def __init__(self) -> None:
-        self.messages: list[str] = []
+        self.alerts: list[MemoryAlert] = []
+
+    @property
+    def messages(self) -> list[str]:
+        """Of the alerts."""
+        return [alert.message for alert in self.alerts]
 
     async def __call__(self, alert: MemoryAlert) -> None:
-        """Keep the message, after giving others their turn."""
+        """Keep the alert, after giving others their turn."""
         await anyio.lowlevel.checkpoint()
-        self.messages.append(alert.message)
+        self.alerts.append(alert)
 
 
 def _handler(manager: AlertManager) -> Handler:
@@ -125,12 +130,64 @@ async def test_a_handler_that_raises_harms_nobody(
             for number in range(3):
                 manager.emit(alert(str(number)))
             assert await manager.drain(30)
-    assert recorder.messages == ["0", "1", "2"]
-    assert (manager.statistics().handler_errors, manager.statistics().delivered) == (3, 3)
+    told = [alert for alert in recorder.alerts if alert.alert_type is AlertType.HANDLER_FAILED]
+    assert [alert.message for alert in recorder.alerts if alert not in told] == ["0", "1", "2"]
+    assert (manager.statistics().handler_errors, manager.statistics().delivered) == (3, 4)
+    (trouble,) = told
+    assert trouble.level is WARNING
+    assert "broken" in trouble.message
+    assert trouble.message.endswith(" raised ValueError")
     (entry,) = logs
     assert (entry["event"], entry["log_level"], entry["outcome"]) == ("alert_handler_trouble", "warning", "failed")
     assert "broken" in entry["handler"]
     assert entry["error"] == "ValueError('0')"
+
+
+async def test_a_handler_that_fails_is_an_alert_for_the_others(
+    manager: AlertManager, alert: Alerts, serving: Serving
+) -> None:
+    """It begins with the first failure, is over with the first call that works, and never goes to itself."""
+    seen: list[AlertType] = []
+    recorder = Recorder()
+
+    def moody(alert: MemoryAlert) -> None:
+        seen.append(alert.alert_type)
+        if alert.message == "bad":
+            raise OSError("a secret")
+
+    manager.add_handler(moody)
+    manager.add_handler(recorder)
+    async with serving(manager):
+        for message in ("good", "bad", "bad", "good"):
+            manager.emit(alert(message))
+            assert await manager.drain(30)
+    told = [alert for alert in recorder.alerts if alert.alert_type is AlertType.HANDLER_FAILED]
+    assert [alert.state for alert in told] == [AlertState.FIRING, AlertState.RESOLVED]
+    assert told[0].message.endswith("moody raised OSError")
+    assert told[1].message.endswith("moody works again")
+    assert AlertType.HANDLER_FAILED not in seen
+
+
+async def test_two_handlers_that_fail_at_everything_end_nothing(
+    manager: AlertManager, alert: Alerts, serving: Serving
+) -> None:
+    """What they do with alerts about each other is no news: one alert begins about each, and that is all."""
+
+    def broken(alert: MemoryAlert) -> None:
+        raise ValueError
+
+    async def late(alert: MemoryAlert) -> None:
+        await anyio.sleep_forever()
+
+    manager.add_handler(broken)
+    manager.add_handler(late, timeout=0.01)
+    async with serving(manager):
+        for _ in range(5):
+            manager.emit(alert())
+        assert await manager.drain(30)
+    told = [alert.message for alert in manager.history if alert.alert_type is AlertType.HANDLER_FAILED]
+    assert len(told) == 2
+    assert any(message.endswith("late took longer than 0.01 s") for message in told)
 
 
 async def test_an_async_handler_that_hangs_is_cancelled(manager: AlertManager, alert: Alerts, serving: Serving) -> None:
@@ -504,9 +561,9 @@ async def test_immediate_handlers_need_no_loop(manager: AlertManager, alert: Ale
     with capture_logs() as logs:
         manager.emit(alert())
         manager.emit(alert())
-    assert threads == [threading.get_ident()] * 2
+    assert threads == [threading.get_ident()] * 4, "twice what was emitted, and that each of the others has failed"
     numbers = manager.statistics()
-    assert (numbers.delivered, numbers.handler_errors, numbers.queued) == (2, 4, 0)
+    assert (numbers.delivered, numbers.handler_errors, numbers.queued) == (4, 6, 0)
     assert len(logs) == 2
     assert await manager.drain(0)
 
@@ -525,7 +582,7 @@ async def test_a_log_that_fails_does_not_stop_alerts(manager: AlertManager, aler
             manager.emit(alert("0"))
             manager.emit(alert("1"))
             assert await manager.drain(30)
-    assert recorder.messages == ["0", "1"]
+    assert [message for message in recorder.messages if message.isdigit()] == ["0", "1"]
 
 
 @pytest.mark.parametrize(

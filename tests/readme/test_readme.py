@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncmem.cli.settings import markdown_table
+from asyncmem.events import AdmissionOutlook, AlertLevel, AlertState, AlertType, MemoryAlert, MemorySnapshot
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -34,6 +35,19 @@ def test_the_table_of_settings_is_the_programs() -> None:
     written = re.search(r"<!-- settings: .*? -->\n(.*?)<!-- end of settings -->", README, re.DOTALL)
     assert written is not None
     assert written[1] == markdown_table()
+
+
+def test_the_table_of_an_alert_is_its_fields() -> None:
+    """All of them and no others, with all words that stand for something."""
+    written = re.search(r"<!-- alert: .*? -->\n(.*?)<!-- end of alert -->", README, re.DOTALL)
+    assert written is not None
+    rows = dict(re.findall(r"^\| (`.*?) \| (.*) \|$", written[1], re.MULTILINE))
+    fields = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(fields) == sorted(["schema_version", *MemoryAlert.__struct_fields__])
+    for row, words in (("`alert_type`", AlertType), ("`state`", AlertState), ("`level`", AlertLevel)):
+        assert re.findall(r"`(\w+)`", rows[row]) == [word.value for word in words]
+    assert sorted(re.findall(r"`(\w+)`", rows["`admission`"])) == sorted(AdmissionOutlook.__struct_fields__)
+    assert set(re.findall(r"`(\w+)`", rows["`snapshot`"])) <= {*MemorySnapshot.__struct_fields__, "percent"}
 
 
 def test_links_lead_somewhere() -> None:
