@@ -195,7 +195,7 @@ class MemoryRuntime:
     @property
     def is_running(self) -> bool:
         """Whether it has been started and admits work: neither stopped nor about to be."""
-        return self._started and not self._stopped and not self.admission.is_closed
+        return self._started and not self._stopped and not self.admission.is_draining
 
     def start(self) -> None:
         """Begin to watch.
@@ -228,7 +228,10 @@ class MemoryRuntime:
             raise
 
     def stop(self) -> None:
-        """End the background thread and refuse all further work; blocks for milliseconds. May be called again."""
+        """End the background threads and refuse all further work; may be called again.
+
+        Blocks for milliseconds, and for a second at most where an action of the user's takes its time.
+        """
         self._retire()
         self._end_watching()
 
@@ -434,12 +437,21 @@ class MemoryRuntime:
             self._next_check = now + self.config.interval
             self.check_now()
             self._tell(self._sight.succeeded())
-        elif tightest.limit > 0 and self.alerts.would_raise(percent=100.0 * tightest.used / tightest.limit):
+        elif self._passes(tightest.used, tightest.limit) and self._passes(*self._binding()):
             # Without the limits: to find them lets the interpreter's lock go, and this is urgent.
             self.alerts.check_thresholds(self.monitor.capture_snapshot())
         if self._costs_file is not None and now >= self._next_save:
             self._next_save = now + _SAVE_SECONDS
             self._costs_file.save()
+
+    def _passes(self, used: int, limit: int) -> bool:
+        """Whether there is a new alert to raise about the share of the limit that is in use."""
+        return limit > 0 and self.alerts.would_raise(percent=100.0 * used / limit)
+
+    def _binding(self) -> tuple[int, int]:
+        """Used and limit as a snapshot would have them: its bound need not be the one that admission finds tightest."""
+        binding = self.limits.binding()
+        return binding.meter.used(), binding.limit
 
     def _see_limits(self, now: float) -> None:
         """While work holds much, see a changed limit before the sample: what it will not hold is ended at once."""
@@ -450,7 +462,8 @@ class MemoryRuntime:
 
     def _respond(self, level: PressureLevel, now: float) -> None:
         """Have done what the level calls for; nothing of it is done in this thread."""
-        self.admission.is_shedding = self._actions.sheds(level)
+        # By the reading and not by the level, which stays a while: what fits is not to be refused for what was.
+        self.admission.is_shedding = self._actions.sheds(self.pressure.latest)
         self._worker.update(level, self.pressure.excess)
         self._critical.look(level, now, is_inside=self.pressure.latest is PressureLevel.CRITICAL)
 

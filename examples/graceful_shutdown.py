@@ -73,7 +73,7 @@ async def clients(app: web.Application, base: str) -> None:
                     break
             await asyncio.sleep(0.02)
         slow = asyncio.create_task(session.get("/export"))
-        while not app[RUNTIME].admission.is_closed:  # noqa: ASYNC110 - a client would not be told either
+        while not app[RUNTIME].admission.is_draining:  # noqa: ASYNC110 - a client would not be told either
             await asyncio.sleep(0.02)
         async with session.get("/export") as refused:
             print(f"a new request: {refused.status}, Retry-After {refused.headers['Retry-After']}", flush=True)

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["STEPPED_FROM", "AdmissionController"]
 
 T = TypeVar("T")
+_EVERYBODY: Final = 1 << 30
+"""Above all priorities."""
 STEPPED_FROM: Final = MIB
 """Work that reserves so many bytes, learned or guessed, is measured step by step: it will not notice."""
 
@@ -70,12 +72,15 @@ class AdmissionController:
     """
 
     __slots__ = (
+        "_admits",
         "_books",
         "_costs",
         "_defence",
         "_forecast",
         "_gate",
         "_headroom",
+        "_is_choosy",
+        "_is_draining",
         "_monotonic",
         "_most_quickly",
         "_outlook",
@@ -83,7 +88,6 @@ class AdmissionController:
         "_refusals",
         "_waiting",
         "_watching",
-        "is_shedding",
         "on_begun",
         "on_first",
         "read_now",
@@ -145,10 +149,8 @@ class AdmissionController:
             max_queue=max_queue,
             queue_timeout=queue_timeout,
         )
-        self.is_shedding = False
-        """Work of low priority is refused at once while anything is in flight: set it while pressure is high.
-
-        What waits already goes on waiting."""
+        self._is_choosy = self._is_draining = False
+        self._admits = 0
         self.on_first: Callable[[], object] | None = None
         """Called when work is admitted while whoever samples may be asleep: they should do so more often."""
         self.on_begun: Callable[[], object] | None = None
@@ -173,7 +175,12 @@ class AdmissionController:
         milliseconds old and found room in plenty, memory is not read again.
         """
         now = self._monotonic()
-        if cost is not None or size or priority.__class__ is not Priority or (self.is_shedding and priority < 1):
+        if (
+            cost is not None
+            or size
+            or priority.__class__ is not Priority
+            or (self._is_choosy and priority < self._admits)
+        ):
             return self._try_with(task_class, cost, size, priority, now)
         # The way of nearly every request. All of it stands here, because calls are what it would cost.
         gate, room = self._gate, self._headroom
@@ -211,8 +218,8 @@ class AdmissionController:
         priority = checked_priority(priority)
         size = checked_size(size)
         declared = None if cost is None else parse_bytes(cost)
-        if self.is_shedding and priority < Priority.NORMAL:
-            self._shed(task_class)
+        if self._is_choosy and priority < self._admits:
+            self._refuse(task_class)
         with self._gate.lock, self._gate.lock.plain:
             permit = self._try_known(task_class, self._costs.find(task_class), declared, size, priority, now)
         if self._gate.is_asleep and permit is not None and self.on_first is not None:
@@ -399,10 +406,29 @@ class AdmissionController:
         """Refuse all further work and all that waits; permits in flight are ended by their holders."""
         self._gate.close(self._refusals.closed)
 
+    def drain(self) -> None:
+        """Refuse all new work and all that waits; work in flight, and what it asks for, goes on until `close`."""
+        self._is_draining = self._is_choosy = True
+        self._admits = _EVERYBODY
+        self._gate.expel(lambda _: True, self._refusals.closed)
+
     @property
-    def is_closed(self) -> bool:
-        """Whether all work is refused."""
-        return self._gate.is_closed
+    def is_draining(self) -> bool:
+        """Whether new work is refused, by `drain` or by `close`."""
+        return self._is_draining or self._gate.is_closed
+
+    @property
+    def is_shedding(self) -> bool:
+        """Work of low priority is refused at once while anything is in flight: set it while pressure is high.
+
+        What waits already goes on waiting.
+        """
+        return self._is_choosy
+
+    @is_shedding.setter
+    def is_shedding(self, sheds: bool) -> None:
+        if not self._is_draining:
+            self._is_choosy, self._admits = sheds, Priority.NORMAL
 
     def save_costs(self) -> bytes:
         """What was learned, for `load_costs` of a later process."""
@@ -445,11 +471,13 @@ class AdmissionController:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _shed(self, task_class: str) -> None:
-        """Refuse work of low priority, unless nothing is in flight or it is part of work that was let in."""
+    def _refuse(self, task_class: str) -> None:
+        """Refuse new work, of low priority only while nothing is drained, unless it is part of work that was let in."""
         around = current_permit.get()
         if around is not None and around.is_open:
             return
+        if self._is_draining:
+            raise self._refusals.closed()
         with self._gate.lock, self._gate.lock.plain:
             if self._gate.in_flight:
                 raise self._refusals.shed(task_class)

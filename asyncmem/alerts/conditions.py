@@ -51,6 +51,7 @@ class Conditions:
         self._fingerprints: Final = Fingerprints()
         self._lock = threading.Lock()
         self._pressure = PressureLevel.LOW
+        self._is_open = False
         self._seen: MemorySnapshot | None = None
         self._rejected = self._evicted = self._freed = 0
         self._limit: int | None = None
@@ -58,8 +59,8 @@ class Conditions:
 
     def pressure(self, level: PressureLevel, used: int, limit: int) -> None:
         """The pressure level at a look, with bytes used and bytes of the limit. From one thread."""
-        if level is PressureLevel.LOW and self._pressure is level:
-            self._alerts.report("pressure", None, "memory pressure is low", alert_type=AlertType.PRESSURE_CHANGE)
+        if level is PressureLevel.LOW and not self._alerts.is_firing("pressure"):
+            self._pressure = level
             return
         if level is not self._pressure:
             self._pressure, self._seen = level, self._taken()
@@ -76,6 +77,11 @@ class Conditions:
     def breaker(self, state: BreakerState, used: int, capacity: int) -> None:
         """The state of admission's breaker at a look, with bytes used and bytes of the capacity."""
         is_open = state is BreakerState.OPEN
+        if not is_open and not self._alerts.is_firing("breaker"):
+            return
+        if is_open and not self._is_open:
+            self._seen = self._taken()
+        self._is_open = is_open
         self._alerts.report(
             "breaker",
             AlertLevel.WARNING if is_open else None,

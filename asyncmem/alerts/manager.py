@@ -232,6 +232,10 @@ class AlertManager:
         for step in steps:
             step()
 
+    def is_firing(self, condition: str) -> bool:
+        """Whether a rule or a condition that is reported has an episode that is firing; takes no lock."""
+        return self._episodes.is_active(condition)
+
     def end(self, message: str) -> None:
         """Resolve all that is firing, because nobody looks any more; for shutdown, before `drain`."""
         moment = self._moment()

@@ -1,4 +1,4 @@
-"""A plain lock for sections of microseconds that no thread can lock itself out with.
+"""A lock for sections of microseconds that no thread can lock itself out with.
 
 Whatever allocates can start the garbage collector, and the collector can close a coroutine that passes the breaker; a
 signal handler can come in anywhere. Their work then runs on top of the section that this very thread is in, where
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from threading import get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -19,34 +18,31 @@ if TYPE_CHECKING:
 __all__ = ["Section"]
 
 R = TypeVar("R")
-_NOBODY = 0
 
 
 class Section:
     """What several threads do one after the other."""
 
-    __slots__ = ("_holder", "_late", "_lock")
+    __slots__ = ("_late", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holder = _NOBODY
+        # Reentrant only because such a lock knows its owner from the instant on in which it is taken: a signal handler
+        # that comes right then finds out. Nobody enters twice.
+        self._lock = threading.RLock()
         self._late: deque[Callable[[], object]] = deque()
 
     @property
     def is_mine(self) -> bool:
-        """Whether this thread is inside, so that `call` would wait for ever."""
-        return self._holder == get_ident()
+        """Whether this thread is inside, so that nothing may be called there from here."""
+        is_owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as `threading.Condition` does
+        return is_owned
 
     def call(self, step: Callable[[], R]) -> R:
-        """Run `step` inside, after what was posted before; waits for other threads."""
+        """Run `step` inside, after what was posted before; waits for other threads. Not for whom `is_mine` is true."""
         try:
             with self._lock:
-                self._holder = get_ident()
-                try:
-                    self._run_late()
-                    return step()
-                finally:
-                    self._holder = _NOBODY
+                self._run_late()
+                return step()
         finally:
             self._catch_up()
 
@@ -57,12 +53,10 @@ class Section:
 
     def _catch_up(self) -> None:
         # Whoever is inside comes here on the way out, so a failed try leaves nothing behind.
-        while self._late and self._lock.acquire(blocking=False):
+        while self._late and not self.is_mine and self._lock.acquire(blocking=False):
             try:
-                self._holder = get_ident()
                 self._run_late()
             finally:
-                self._holder = _NOBODY
                 self._lock.release()
 
     def _run_late(self) -> None:

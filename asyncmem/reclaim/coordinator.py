@@ -19,6 +19,7 @@ Does not cover when memory is short; whoever knows calls `Reclaim.run`, or a per
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import threading
@@ -26,6 +27,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import structlog
 
 from asyncmem._clock import SystemClock
 from asyncmem.errors import ConfigError
@@ -343,7 +345,12 @@ def _call(turn: Turn, level: PressureLevel, lane: _Lane) -> tuple[int | None, st
         said = turn.run(level)
     except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from running
         lane.errors += 1
-        return None, f"{type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {error}"
+        if not turn.has_failed:
+            turn.has_failed = True
+            with contextlib.suppress(Exception):
+                structlog.get_logger("asyncmem").warning("reclaimer_failed", reclaimer=turn.name, error=what)
+        return None, what
     return (max(0, said) if isinstance(said, int) and not isinstance(said, bool) else None), None
 
 

@@ -13,6 +13,7 @@ Does not cover what is done at a level again and again (`actions`), nor when pre
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -29,12 +30,15 @@ import structlog
 from asyncmem._wakeup import LoopWakeup
 from asyncmem.errors import ConfigError
 from asyncmem.events import PressureLevel
+from asyncmem.sampling.forks import forget_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 __all__ = ["CriticalHooks", "CriticalStatistics"]
 
+_AGAIN_SECONDS: Final = 1.0
+"""A thread that could not be started is tried again after so long."""
 _LONGEST_STEP: Final = 1.0
 """Between two samples no more than this is counted: a process that was suspended was not short of memory."""
 
@@ -61,7 +65,7 @@ class CriticalStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class _Hook:
     """A function and what it asks for."""
 
-    __slots__ = ("after", "begun", "function", "has_been_called", "is_async", "timeout")
+    __slots__ = ("after", "begun", "function", "has_been_called", "is_async", "is_awaited", "retry_at", "timeout")
 
     def __init__(self, function: Callable[[], object], *, after: float, timeout: float) -> None:
         self.function: Final = function
@@ -70,6 +74,10 @@ class _Hook:
         self.is_async: Final = _is_async(function)
         self.has_been_called = False
         """In this episode."""
+        self.is_awaited = False
+        """Whether an async call of it is under way."""
+        self.retry_at = -math.inf
+        """When its thread may be tried again, where it could not be started."""
         self.begun: float | None = None
         """When a sync call that still runs, and is not yet known to be late, was begun."""
 
@@ -87,6 +95,15 @@ class CriticalHooks:
         self._wakeup: LoopWakeup | None = None
         self._episodes = self._calls = self._errors = self._timeouts = self._unserved = 0
         self._last_error: str | None = None
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the loop and the threads, which are the parent's."""
+        self._wakeup = None
+        self._due.clear()
+        self._running.clear()
+        for hook in self._hooks:
+            hook.is_awaited = False
 
     def add(self, function: Callable[[], object], *, after: float, timeout: float) -> None:
         """Have a function called.
@@ -130,9 +147,9 @@ class CriticalHooks:
         self._inside = max(0.0, self._inside + (step if is_inside else -step))
         self._looked_at = now
         for hook in self._hooks:
-            if not hook.has_been_called and is_inside and self._inside >= hook.after:
+            if not hook.has_been_called and is_inside and self._inside >= hook.after and now >= hook.retry_at:
                 hook.has_been_called = True
-                self._call(hook)
+                self._call(hook, now)
 
     async def serve(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Await async hooks in this event loop until cancelled, and calls under way with it."""
@@ -159,8 +176,11 @@ class CriticalHooks:
             last_error=self._last_error,
         )
 
-    def _call(self, hook: _Hook) -> None:
+    def _call(self, hook: _Hook, now: float) -> None:
         if hook.is_async:
+            if hook.is_awaited:
+                self._skipped(hook, "its last call has not ended")
+                return
             self._due.append(hook)
             wakeup = self._wakeup
             if wakeup is None or not wakeup.notify():
@@ -175,7 +195,7 @@ class CriticalHooks:
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:
-            hook.begun, hook.has_been_called = None, False  # the next sample tries again
+            hook.begun, hook.has_been_called, hook.retry_at = None, False, now + _AGAIN_SECONDS
             self._failed(hook, error)
         else:
             self._running[hook] = thread
@@ -184,18 +204,21 @@ class CriticalHooks:
         self._calls += 1
         try:
             hook.function()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the process goes on
+        except BaseException as error:  # noqa: BLE001 - `sys.exit` too: from a thread it would end nothing but itself
             self._failed(hook, error)
 
     async def _await(self, hook: _Hook) -> None:
         self._calls += 1
+        hook.is_awaited = True
         try:
             with anyio.move_on_after(hook.timeout) as scope:
                 await cast("Awaitable[Any]", hook.function())
             if scope.cancelled_caught:
                 self._late(hook)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process goes on
             self._failed(hook, error)
+        finally:
+            hook.is_awaited = False
 
     def _look_for_the_late(self) -> None:
         now = time.monotonic()
@@ -208,16 +231,22 @@ class CriticalHooks:
 
     def _late(self, hook: _Hook) -> None:
         self._timeouts += 1
-        _log.warning("on_critical_timed_out", function=_name(hook.function), timeout=hook.timeout)
+        _say("on_critical_timed_out", function=_name(hook.function), timeout=hook.timeout)
 
     def _failed(self, hook: _Hook, error: BaseException) -> None:
         self._errors += 1
         self._last_error = f"{type(error).__name__}: {error}"
-        _log.error("on_critical_failed", function=_name(hook.function), error=self._last_error)
+        _say("on_critical_failed", function=_name(hook.function), error=self._last_error)
 
     def _skipped(self, hook: _Hook, reason: str) -> None:
         self._unserved += 1
-        _log.warning("on_critical_not_called", function=_name(hook.function), reason=reason)
+        _say("on_critical_not_called", function=_name(hook.function), reason=reason)
+
+
+def _say(event: str, **fields: object) -> None:
+    """Log, where that can be done: some of this is the watcher's thread, which has better things to do than to fail."""
+    with contextlib.suppress(Exception):
+        _log.error(event, **fields)
 
 
 def _is_async(function: Callable[[], object]) -> bool:

@@ -41,7 +41,7 @@ class Turn(ABC):
         rest: Seconds between two runs at least.
     """
 
-    __slots__ = ("cost", "due", "fruitless", "kind", "name", "quiet", "rank", "rest")
+    __slots__ = ("cost", "due", "fruitless", "has_failed", "kind", "name", "quiet", "rank", "rest")
 
     heeds_level = True
 
@@ -53,6 +53,8 @@ class Turn(ABC):
         self.rest: Final = rest
         self.due = float("-inf")
         self.fruitless = 0
+        self.has_failed = False
+        """Whether it has raised, which is logged the first time."""
         self.rank = 0
         """Of the highest level that it has run at since it was last due."""
 

@@ -159,7 +159,7 @@ class ActionWorker:
         self._rounds += 1
         try:
             is_done = self._act(level)
-        except Exception as error:  # noqa: BLE001 - the meter cannot be read; there is another round
+        except BaseException as error:  # noqa: BLE001 - whatever user's code does, there is another round
             self._failed(error)
         if self._stopped:
             if PressureAction.RELAX in self._kinds[PressureLevel.LOW]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from asyncmem.admission import Priority, current_permit
@@ -85,3 +86,46 @@ class controller_held:  # noqa: N801 - reads as a block
     def __exit__(self, *_error: object) -> None:
         """Give it back."""
         self._permit.record()
+
+
+def test_while_it_drains_only_work_that_was_let_in_goes_on(world: Callable[..., Any]) -> None:
+    """What it asks for it gets, as before; all else is refused as when all is closed, whatever pressure does."""
+    controller = world().controller
+    outer = controller.acquire_nowait("outer")
+    controller.drain()
+    assert controller.is_draining
+    controller.is_shedding = False
+    for priority in Priority:
+        with pytest.raises(AdmissionRejected) as caught:
+            controller.acquire_nowait("another", priority=priority)
+        assert caught.value.reason is RejectionReason.CLOSED
+    token = current_permit.set(outer)
+    try:
+        controller.acquire_nowait("inner", cost="10MiB").record()
+        controller.close()
+        with pytest.raises(AdmissionRejected):
+            controller.acquire_nowait("inner")
+    finally:
+        current_permit.reset(token)
+    outer.record()
+
+
+@pytest.mark.anyio
+async def test_those_that_wait_are_refused_when_it_drains(world: Callable[..., Any]) -> None:
+    """They were not let in."""
+    controller = world().controller
+    held = controller.acquire_nowait("job", cost="900MiB")
+    refused: list[RejectionReason] = []
+
+    async def wait() -> None:
+        with pytest.raises(AdmissionRejected) as caught:
+            await controller.acquire("job", cost="900MiB")
+        refused.append(caught.value.reason)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        controller.drain()
+    assert refused == [RejectionReason.CLOSED]
+    held.record()
+    assert controller.statistics().reserved == 0

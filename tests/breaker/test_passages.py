@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -489,6 +491,23 @@ def test_a_section_runs_what_was_posted_in_order() -> None:
     assert not section.is_mine
     section.post(partial(ran.append, 3))
     assert ran == [1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers that signal here")
+def test_a_signal_handler_cannot_lock_its_thread_out() -> None:
+    """Also one that comes in the instant in which the lock is taken, or let go."""
+    breaker = World().breaker
+    seen: list[BreakerState] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: seen.append(breaker.statistics().state))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+        end = time.monotonic() + 30
+        while len(seen) < 200:
+            assert time.monotonic() < end
+            breaker.statistics()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_post_does_not_wait_for_another_thread() -> None:

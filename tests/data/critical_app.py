@@ -47,7 +47,7 @@ async def statistics(request: web.Request) -> web.Response:
     """What is in flight."""
     memory = request.app[RUNTIME]
     return web.json_response(
-        {"in_flight": memory.statistics().admission.in_flight, "closed": memory.admission.is_closed}
+        {"in_flight": memory.statistics().admission.in_flight, "closed": memory.admission.is_draining}
     )
 
 

@@ -18,8 +18,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from asyncmem import ConfigError, MemoryConfig
+from asyncmem import ConfigError, MemoryConfig, MemoryRuntime
 from asyncmem.middleware.aiohttp import EXIT_MEMORY, RUNTIME, setup, shutdown_on_critical
+from asyncmem.testing import ManualClock, SyntheticLimits, SyntheticSampler
+from asyncmem.units import MIB
 
 APP = Path(__file__).parents[1] / "data" / "critical_app.py"
 LONG = 60.0
@@ -136,6 +138,42 @@ async def test_the_deadline_holds(serve: Callable[..., Served], session: aiohttp
 
 
 @pytest.mark.asyncio
+async def test_memory_that_was_critical_before_it_serves_counts() -> None:
+    """A model that is loaded while the app starts, and leaves too little: it begins as soon as there is a loop."""
+    memory = SyntheticSampler("100MiB")
+    clock = ManualClock()
+    runtime = MemoryRuntime(
+        MemoryConfig(guard_band="100MiB", log_alerts=False),
+        sampler=memory,
+        machine=memory,
+        limits=SyntheticLimits(memory, "1000MiB"),
+        clock=clock,
+    )
+    app = web.Application()
+    setup(app, runtime=runtime)
+    left: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    shutdown_on_critical(app, after=0.0, leave=left.set_result)
+
+    async def load(_app: web.Application) -> AsyncIterator[None]:
+        memory.used = 950 * MIB
+        runtime._look()
+        async with asyncio.timeout(LONG):
+            while runtime._critical.statistics().calls == 0:  # noqa: ASYNC110 - of another thread
+                await asyncio.sleep(0.01)
+        yield
+
+    app.cleanup_ctx.append(load)
+    async with runtime:
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            async with asyncio.timeout(LONG):
+                assert await left == EXIT_MEMORY
+        finally:
+            await runner.cleanup()
+
+
+@pytest.mark.asyncio
 async def test_another_way_to_leave() -> None:
     """Called in the loop with the code, once nothing is in flight; nobody ends the process then."""
     app = web.Application()
@@ -150,7 +188,7 @@ async def test_another_way_to_leave() -> None:
         memory = app[RUNTIME]
         permit = memory.admission.acquire_nowait("work")
         await asyncio.to_thread(hook.function)
-        assert memory.admission.is_closed
+        assert memory.admission.is_draining
         await asyncio.sleep(0.1)
         assert not left.done()
         permit.record()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -145,19 +146,42 @@ def test_errors_are_counted_and_told() -> None:
 
 
 def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the next sample."""
+    """A second later, however often memory is looked at meanwhile: hundreds of lines a second would help nobody."""
     b = Bench()
     b.add()
 
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as patch, capture_logs():
+    with monkeypatch.context() as patch, capture_logs() as logs:
         patch.setattr(threading.Thread, "start", start)
-        b.hooks.look(CRITICAL, 0.0, is_inside=True)
-    assert (b.statistics.calls, b.statistics.errors) == (0, 1)
+        b.pass_time(0.9)
+    assert (b.statistics.calls, b.statistics.errors, len(logs)) == (0, 1, 1)
     b.pass_time(1)
     assert len(b.calls) == 1
+
+
+def test_a_hook_that_exits_is_counted_and_ends_only_itself() -> None:
+    """From a thread `sys.exit` ends nothing, and that has to be said."""
+    b = Bench()
+    b.add(lambda: sys.exit(3))
+    with capture_logs() as logs:
+        b.pass_time(1)
+    assert (b.statistics.calls, b.statistics.errors, b.statistics.last_error) == (1, 1, "SystemExit: 3")
+    assert [log["event"] for log in logs] == ["on_critical_failed"]
+
+
+def test_a_log_that_cannot_be_written_keeps_no_sample_from_being_taken() -> None:
+    """A pipe that nobody reads."""
+    b = Bench()
+    b.add(lambda: 1 / 0)
+
+    def fail(*_: Any) -> Any:
+        raise BrokenPipeError
+
+    with capture_logs(processors=[fail]):
+        b.pass_time(1)
+    assert (b.statistics.calls, b.statistics.errors) == (1, 1)
 
 
 def test_an_async_one_needs_a_loop() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -218,6 +219,17 @@ def test_errors_are_counted_and_end_nothing(bench: Callable[..., Bench]) -> None
     assert b.worker.statistics().last_error == "OSError: no /proc"
     b.error = None
     until(lambda: b.called)
+
+
+def test_a_cache_that_exits_or_is_cancelled_ends_no_thread(bench: Callable[..., Bench]) -> None:
+    """Whatever it raises: it is counted, and the thread goes on at its own pace."""
+    b = bench(medium=(lambda _: sys.exit(3),))
+    b.worker.update(MEDIUM, MIB)
+    until(lambda: b.prompts >= 1 or b.worker.statistics().errors >= 1)
+    thread = b.worker._thread
+    until(lambda: b.worker.statistics().rounds >= 2)
+    assert b.worker._thread is thread
+    assert b.worker.statistics().errors >= 1
 
 
 def test_a_thread_that_cannot_start_is_tried_again(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -26,6 +27,7 @@ from asyncmem import (
     get_runtime,
     memory_guard,
 )
+from asyncmem.limits import Bound
 from asyncmem.logs import add_permit
 from asyncmem.runtime import running_runtimes
 from asyncmem.testing import ManualClock, SyntheticLimits, SyntheticSampler, capture_alerts
@@ -222,6 +224,33 @@ async def test_a_threshold_is_passed_between_two_snapshots() -> None:
                 assert len(of_percent()) == alerts
     assert [alert.level for alert in of_percent()[:2]] == [AlertLevel.WARNING, AlertLevel.CRITICAL]
     assert all(alert.snapshot is not None and alert.snapshot.percent == alert.value for alert in of_percent()[:2])
+
+
+async def test_a_bound_that_only_admission_finds_tight_costs_no_snapshots() -> None:
+    """Which bound is the tightest depends on the guard bands: where the two differ, each look would take one."""
+    own, pod = SyntheticSampler("78MiB"), SyntheticSampler("478MiB")
+
+    class Nested(SyntheticLimits):
+        """A container in a pod that is fuller, with more bytes left."""
+
+        def __init__(self) -> None:
+            super().__init__(own, "128MiB")
+            (inner,), (outer,) = self.bounds, SyntheticLimits(pod, "530MiB").bounds
+            self.bounds = self._next = (inner, replace(outer, name="pod", source="pod"))
+
+        def binding(self) -> Bound:
+            return min(self.bounds, key=lambda bound: bound.limit - bound.meter.used())
+
+    runtime = MemoryRuntime(
+        MemoryConfig(log_alerts=False, interval=60.0, monitoring=False), sampler=own, machine=own, limits=Nested()
+    )
+    async with runtime:
+        runtime._look()
+        assert runtime.admission.tightest().limit == 530 * MIB
+        before = runtime.monitor.statistics().captured
+        for _ in range(20):
+            runtime._look()
+        assert runtime.monitor.statistics().captured - before <= 1
 
 
 async def test_a_limit_below_what_is_used_warns_and_serves() -> None:

@@ -5,9 +5,10 @@ begins small; so whoever supervises this one (Kubernetes, systemd) is to start i
 all that it is at.
 
 In order: readiness fails, and new requests are refused with 503, ``Retry-After`` and ``Connection: close``, as are
-those that wait; requests in flight go on until they have ended or the deadline passes; then `SystemExit` is raised in
-the event loop, which has `web.run_app` (and asyncio's own `run`) close the sockets and clean up; and if that takes too
-long, or the loop is stuck, the process ends at once. The code is the same either way, and two lines in the log say why.
+those that wait; requests in flight, and the work that they ask for, go on until they have ended or the deadline passes;
+then `SystemExit` is raised in the event loop, which has `web.run_app` (and asyncio's own `run`) close the sockets and
+clean up; and if that takes too long, or the loop is stuck, the process ends at once. The code is the same either way,
+and two lines in the log say why.
 
 Does not cover when pressure is critical (`asyncmem.pressure`), nor for how long it has to be
 (`asyncmem.reclaim.critical`).
@@ -20,6 +21,7 @@ import contextlib
 import math
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +29,7 @@ import structlog
 from aiohttp import web
 
 from asyncmem.errors import ConfigError
+from asyncmem.events import PressureLevel
 from asyncmem.middleware.aiohttp.attaching import RUNTIME
 from asyncmem.units import format_bytes
 
@@ -119,17 +122,23 @@ class _Shutdown:
         self._leave: Final = leave
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_due = False
 
     async def remember_loop(self, _app: web.Application) -> None:
-        """Know where to drain."""
+        """Know where to drain, and begin where memory was critical all along and still is."""
         self._loop = asyncio.get_running_loop()
+        if self._is_due and self._memory.pressure.level is PressureLevel.CRITICAL:
+            threading.Thread(target=self.begin, name="asyncmem-on-critical", daemon=True).start()
 
     def begin(self) -> None:
         """Begin; called in a thread of its own, which sees to it that there is an end."""
-        if self._loop is None or self._memory.admission.is_closed:  # not yet serving, or shutting down already
+        if self._loop is None:
+            self._is_due = True  # not yet serving: it is looked at again when it does
+            return
+        if self._memory.admission.is_draining:  # shutting down already
             return
         used, limit, guard = self._memory.admission.tightest()
-        _log.error(
+        _say(
             "memory_shutdown",
             reason=f"memory was inside the guard band for {self._after:g} s",
             working_set=format_bytes(used),
@@ -139,12 +148,12 @@ class _Shutdown:
             drain=self._drain_seconds,
             exit_code=EXIT_MEMORY,
         )
-        self._memory.admission.close()
+        self._memory.admission.drain()
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is about to end anyway
             self._loop.call_soon_threadsafe(self._start)
         if self._leave is None:
             time.sleep(self._drain_seconds + self._closing)
-            _log.error("memory_shutdown_forced", reason="the process did not end by itself", exit_code=EXIT_MEMORY)
+            _say("memory_shutdown_forced", reason="the process did not end by itself", exit_code=EXIT_MEMORY)
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):  # closed, or a pipe that nobody reads
                     stream.flush()
@@ -159,7 +168,7 @@ class _Shutdown:
             in_flight := self._memory.statistics().admission.in_flight
         ) and time.monotonic() < end:
             await asyncio.sleep(_LOOK_SECONDS)
-        _log.error("memory_shutdown_leaves", in_flight=in_flight, exit_code=EXIT_MEMORY)
+        _say("memory_shutdown_leaves", in_flight=in_flight, exit_code=EXIT_MEMORY)
         if self._leave is not None:
             self._leave(EXIT_MEMORY)
         else:
@@ -168,6 +177,12 @@ class _Shutdown:
 
 
 _SHUTDOWN: Final = web.AppKey("asyncmem_shutdown", _Shutdown)
+
+
+def _say(event: str, **fields: object) -> None:
+    """Log, where that can be done: a pipe that nobody reads must not keep the process from ending."""
+    with contextlib.suppress(Exception):
+        _log.error(event, **fields)
 
 
 def _exit() -> None:
