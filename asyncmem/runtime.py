@@ -8,8 +8,6 @@ tasks that deliver alerts. Frameworks attach to it through `middleware`; module-
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Self
@@ -24,17 +22,19 @@ from asyncmem.alerts import AlertManager, AlertStatistics
 from asyncmem.alerts.conditions import Conditions
 from asyncmem.alerts.sight import Sight
 from asyncmem.alerts.sinks import structlog_sink
-from asyncmem.breaker import BreakerStatistics, Circuit, Thresholds
+from asyncmem.breaker import BreakerStatistics, Circuit
 from asyncmem.config import MemoryConfig
 from asyncmem.events import MemoryAlert, PressureLevel
+from asyncmem.following import LimitFollower
 from asyncmem.guards import Guard
 from asyncmem.limits import LimitFinder
 from asyncmem.monitor import MemoryMonitor, MonitorStatistics
 from asyncmem.pressure import PressureLevels, PressureStatistics
 from asyncmem.reclaim import PressureActions, Reclaim, ReclaimReport, ReclaimStatistics, default_reclaimers
 from asyncmem.reclaim.actions import checked_actions
-from asyncmem.reclaim.critical import CriticalHooks, CriticalStatistics
-from asyncmem.reclaim.worker import ActionStatistics, ActionWorker
+from asyncmem.reclaim.critical import CriticalStatistics
+from asyncmem.reclaim.worker import ActionStatistics
+from asyncmem.response import Response
 from asyncmem.sampling import (
     KernelEvents,
     KernelEventStatistics,
@@ -62,11 +62,6 @@ _BUSY_SECONDS: Final = 0.010
 """Period of the watcher while work is in flight, where memory is neither short nor growing fast."""
 _WARM_UP_SECONDS: Final = 300.0
 """What is taken before any work has come is no growth, for so long."""
-_LIMITS_SECONDS: Final = 0.1
-"""All limits are read again as often as this while work in flight holds much: one that is lowered below what was
-admitted kills within a second. It takes some 0.1 ms; those that can be seen to change are seen at each look."""
-_BREAKER_SECONDS: Final = 0.01
-"""Admission needs no time to wait: it lets work in as soon as it fits, and after an emergency step by step."""
 _SAVE_SECONDS: Final = 60.0
 """Learned costs are saved as often as this."""
 _DRAIN_SECONDS: Final = 1.0
@@ -150,9 +145,6 @@ class MemoryRuntime:
             default_reclaimers(heap, limit=lambda: self.limits.binding().limit),
             clock=self._clock,
         )
-        self.pressure = PressureLevels()
-        self.breaker = Circuit(Thresholds(open_at="100%"), backoff=_BREAKER_SECONDS, max_backoff=_BREAKER_SECONDS)
-        """Says at each look what admission does: it opens at capacity, and is half-open with nothing in flight."""
         self.admission = AdmissionController(
             lambda: self.limits.bounds,
             own=heap,
@@ -176,19 +168,40 @@ class MemoryRuntime:
             busy_interval=_BUSY_SECONDS,
             events=self._kernel_events,
         )
-        self._actions = checked_actions(actions)
-        self._worker = ActionWorker(self.reclaimers, self._actions, prompt=self._watcher.prompt)
-        self._critical = CriticalHooks()
+        self._following = LimitFollower(
+            self.limits,
+            self.admission,
+            self.alerts,
+            kernel_events=self._kernel_events,
+            prompt=self._watcher.prompt,
+            clock=self._clock,
+        )
+        self._response = Response(
+            self.admission,
+            self._conditions,
+            checked_actions(actions),
+            reclaimers=self.reclaimers,
+            prompt=self._watcher.prompt,
+        )
         if on_critical is not None:
             self.on_critical(on_critical)
         self._sight = Sight(self._clock, self.config.interval)
-        self._next_check = self._next_limits = 0.0
-        self._check_lock = threading.Lock()
+        self._next_check = 0.0
         self._started_at = self._clock.monotonic()
         self._started = False
         self._stopped = False
         self._tasks: TaskGroup | None = None
         self._outer: MemoryRuntime | None = None
+
+    @property
+    def pressure(self) -> PressureLevels:
+        """How short memory is."""
+        return self._response.pressure
+
+    @property
+    def breaker(self) -> Circuit:
+        """Says what admission does: it opens at capacity, and is half-open with nothing in flight."""
+        return self._response.breaker
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -238,7 +251,7 @@ class MemoryRuntime:
     def _end_watching(self) -> None:
         self._watcher.stop()
         self.alerts.end("memory is no longer watched: the runtime has stopped")
-        self._worker.stop()
+        self._response.worker.stop()
         if self._costs_file is not None and self._started:
             self._costs_file.save()
 
@@ -264,7 +277,7 @@ class MemoryRuntime:
             tasks = await stack.enter_async_context(anyio.create_task_group())
             try:
                 await tasks.start(self.alerts.run)
-                await tasks.start(self._critical.serve)
+                await tasks.start(self._response.critical.serve)
                 await anyio.to_thread.run_sync(self.start)
             except Exception as error:  # noqa: BLE001 - raised below, outside of the group, which would wrap it
                 failure = error
@@ -367,14 +380,12 @@ class MemoryRuntime:
         Raises:
             ConfigError: It is no function, or the seconds are none.
         """
-        self._critical.add(function, after=after, timeout=timeout)
+        self._response.critical.add(function, after=after, timeout=timeout)
 
     def check_now(self) -> None:
         """Read the limits again, take a snapshot and raise the alerts that it gives rise to."""
-        with self._check_lock:
-            self._follow_limits()
-            snapshot = self.monitor.capture_snapshot()
-        # Outside the lock: handlers may be called in there.
+        self._following.follow()
+        snapshot = self.monitor.capture_snapshot()
         if not self.admission.has_admitted and self._clock.monotonic() - self._started_at < _WARM_UP_SECONDS:
             self.alerts.follow_baseline(snapshot)
         self._announce_limit()
@@ -392,8 +403,8 @@ class MemoryRuntime:
             pressure=self.pressure.statistics(),
             breaker=self.breaker.statistics(self._clock.monotonic()),
             reclaim=self.reclaimers.statistics(),
-            actions=self._worker.statistics(),
-            critical=self._critical.statistics(),
+            actions=self._response.worker.statistics(),
+            critical=self._response.critical.statistics(),
             kernel_events=self._kernel_events.statistics(),
         )
 
@@ -414,7 +425,8 @@ class MemoryRuntime:
     def _look(self) -> float | None:
         """The cheap sample, and once per interval the snapshot."""
         try:
-            self._see_limits(self._clock.monotonic())
+            if self._following.look():
+                self._announce_limit()
         except Exception as error:  # noqa: BLE001 - below the old limits, then
             self._watcher.count(error)
         period = self.admission.sample()
@@ -426,53 +438,26 @@ class MemoryRuntime:
         return period
 
     def _look_around(self, now: float) -> None:
-        tightest = self.admission.tightest()
-        level = self.pressure.update(*tightest, now)
-        self._respond(level, now)
-        self._conditions.pressure(level, tightest.used, tightest.limit)
-        capacity = tightest.limit - tightest.guard
-        state = self.breaker.read(tightest.used, capacity, now, in_flight=self.admission.in_flight)
-        self._conditions.breaker(state, tightest.used, capacity)
+        self._response.look(now)
         if now >= self._next_check:
             self._next_check = now + self.config.interval
             self.check_now()
             self._tell(self._sight.succeeded())
-        elif self._passes(tightest.used, tightest.limit) and self._passes(*self._binding()):
+        elif self._passes_threshold():
             # Without the limits: to find them lets the interpreter's lock go, and this is urgent.
             self.alerts.check_thresholds(self.monitor.capture_snapshot())
         if self._costs_file is not None and now >= self._next_save:
             self._next_save = now + _SAVE_SECONDS
             self._costs_file.save()
 
-    def _passes(self, used: int, limit: int) -> bool:
+    def _passes_threshold(self) -> bool:
         """Whether there is a new alert to raise about the share of the limit that is in use."""
-        return limit > 0 and self.alerts.would_raise(percent=100.0 * used / limit)
-
-    def _binding(self) -> tuple[int, int]:
-        """Used and limit as a snapshot would have them: its bound need not be the one that admission finds tightest."""
+        used, limit, _ = self.admission.tightest()
+        if limit <= 0 or not self.alerts.would_raise(percent=100.0 * used / limit):
+            return False
+        # As a snapshot would have it: its bound need not be the one that admission finds tightest.
         binding = self.limits.binding()
-        return binding.meter.used(), binding.limit
-
-    def _see_limits(self, now: float) -> None:
-        """While work holds much, see a changed limit before the sample: what it will not hold is ended at once."""
-        if self.admission.holds_much and (now >= self._next_limits or self.limits.has_changed()):
-            with self._check_lock:
-                self._follow_limits()
-            self._announce_limit()
-
-    def _respond(self, level: PressureLevel, now: float) -> None:
-        """Have done what the level calls for; nothing of it is done in this thread."""
-        # By the reading and not by the level, which stays a while: what fits is not to be refused for what was.
-        self.admission.is_shedding = self._actions.sheds(self.pressure.latest)
-        self._worker.update(level, self.pressure.excess)
-        self._critical.look(level, now, is_inside=self.pressure.latest is PressureLevel.CRITICAL)
-
-    def _follow_limits(self) -> None:
-        """Read the limits again; where one has changed, what was admitted below the old one may not fit any more."""
-        self._next_limits = self._clock.monotonic() + _LIMITS_SECONDS
-        self.limits.refresh()
-        self.admission.adopt_bounds()  # whether or not they have changed just now: it may have failed the last time
-        self._listen()
+        return self.alerts.would_raise(percent=100.0 * binding.meter.used() / max(1, binding.limit))
 
     def _announce_limit(self) -> None:
         binding = self.limits.binding()
@@ -481,21 +466,6 @@ class MemoryRuntime:
     def _tell(self, alert: MemoryAlert | None) -> None:
         if alert is not None:
             self.alerts.emit(alert)
-
-    def _listen(self) -> None:
-        """Have the kernel tell when usage enters the guard band or passes an alert's threshold.
-
-        Polling finds out too, a little later.
-        """
-        guards = self.admission.thresholds()
-        percents = [line.value for line in self.alerts.thresholds if line.rule == "percent"]
-        usages: dict[str, tuple[int, ...]] = {}
-        for bound in self.limits.bounds:
-            lines = (*guards.get(bound.source, ()), *(int(bound.limit * percent / 100) + 1 for percent in percents))
-            directory = os.path.dirname(bound.source)  # noqa: PTH120 - text, and no file is looked at
-            usages[directory] = usages.get(directory, ()) + lines
-        if self._kernel_events.arm(usages):
-            self._watcher.prompt()  # it may be waiting at the earlier ones
 
     def _warn_if_too_small(self) -> None:
         """Say clearly that the process does not fit below its limit: it then serves one task at a time."""

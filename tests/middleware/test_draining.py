@@ -158,7 +158,7 @@ async def test_memory_that_was_critical_before_it_serves_counts() -> None:
         memory.used = 950 * MIB
         runtime._look()
         async with asyncio.timeout(LONG):
-            while runtime._critical.statistics().calls == 0:  # noqa: ASYNC110 - of another thread
+            while runtime._response.critical.statistics().calls == 0:  # noqa: ASYNC110 - of another thread
                 await asyncio.sleep(0.01)
         yield
 
@@ -180,7 +180,7 @@ async def test_another_way_to_leave() -> None:
     setup(app, MemoryConfig(limit="64GiB", log_alerts=False))
     left: asyncio.Future[tuple[int, asyncio.AbstractEventLoop]] = asyncio.get_running_loop().create_future()
     shutdown_on_critical(app, leave=lambda code: left.set_result((code, asyncio.get_running_loop())))
-    (hook,) = app[RUNTIME]._critical._hooks
+    (hook,) = app[RUNTIME]._response.critical._hooks
     await asyncio.to_thread(hook.function)  # before the app runs: nothing
     runner = web.AppRunner(app)
     await runner.setup()

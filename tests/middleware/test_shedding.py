@@ -44,9 +44,9 @@ def test_setup_takes_actions_and_on_critical() -> None:
     """For the runtime that it makes; one that is given has its actions already."""
     config = MemoryConfig(limit="64GiB")
     memory = setup(web.Application(), config, actions=PressureActions(high=()), on_critical=print)
-    assert memory._actions.of(PressureLevel.HIGH) == ()
-    assert [hook.function for hook in memory._critical._hooks] == [print]
+    assert memory._response._actions.of(PressureLevel.HIGH) == ()
+    assert [hook.function for hook in memory._response.critical._hooks] == [print]
     setup(web.Application(), runtime=memory, on_critical=repr)  # type: ignore[arg-type]
-    assert [hook.function for hook in memory._critical._hooks] == [print, repr]
+    assert [hook.function for hook in memory._response.critical._hooks] == [print, repr]
     with pytest.raises(ConfigError, match="got both actions and runtime"):
         setup(web.Application(), runtime=memory, actions=PressureActions())

@@ -220,7 +220,7 @@ async def measure(case: Case, directory: str, crossings: int) -> list[Crossing]:
 async def _one(runtime: MemoryRuntime, case: Case, stations: _Stations, grower: _Grower) -> Crossing:
     await grower.shrink()
     # Half a second would pass until the level falls by itself: that is how it is meant, and not what is measured.
-    runtime.pressure = PressureLevels()
+    runtime._response.pressure = PressureLevels()
     runtime.check_now()
     before = runtime.statistics().watcher.ticks
     runtime._watcher.prompt()
