@@ -13,6 +13,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
+from asyncmem.sampling.forks import forget_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,6 +61,11 @@ class LimitFollower:
         self._clock: Final = clock
         self._lock = threading.Lock()
         self._due = 0.0
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which a thread of the parent may have held."""
+        self._lock = threading.Lock()
 
     def look(self) -> bool:
         """Follow them if it is time, or if one is seen to have changed; returns whether they were read again.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from asyncmem.alerts.episode import Fingerprints
 from asyncmem.events import AlertLevel, AlertType, BreakerState, MemoryAlert, PressureLevel
+from asyncmem.sampling.forks import forget_after_fork
 from asyncmem.units import MIB, format_bytes
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Conditions:
         self._rejected = self._evicted = self._freed = 0
         self._limit: int | None = None
         self._limit_told = -math.inf
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which a thread of the parent may have held."""
+        self._lock = threading.Lock()
 
     def pressure(self, level: PressureLevel, used: int, limit: int) -> None:
         """The pressure level at a look, with bytes used and bytes of the limit. From one thread."""

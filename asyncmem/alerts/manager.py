@@ -31,6 +31,7 @@ from asyncmem.alerts.streams import AlertStream, Streams
 from asyncmem.alerts.tally import AlertStatistics, AlertSummary, Tally
 from asyncmem.errors import ConfigError
 from asyncmem.events import AdmissionOutlook, AlertLevel, AlertType, MemoryAlert, MemorySnapshot
+from asyncmem.sampling.forks import forget_after_fork
 
 __all__ = ["AlertManager"]
 
@@ -69,6 +70,11 @@ class AlertManager:
         self._handlers = Handlers(self._lock)
         self._streams = Streams(self._lock, self._tally)
         self._history: deque[MemoryAlert] = deque(maxlen=history)
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Let go of the lock, which a thread of the parent may have held; all parts share it, so it stays the same."""
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as the standard library's own do
 
     @classmethod
     def with_defaults(

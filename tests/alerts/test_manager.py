@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -75,3 +79,30 @@ def test_nothing_happens_at_import() -> None:
         "assert not {'trio', 'psutil', 'anyio._backends._asyncio'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_child_is_not_held_up_by_what_a_thread_of_the_parent_was_at(snapshot: Callable[..., MemorySnapshot]) -> None:
+    """A thread that held the lock at the fork does not exist in the child, and would never give it back."""
+    manager = AlertManager.with_defaults()
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with manager._lock:
+            held.set()
+            assert go.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    pid = os.fork()
+    if pid == 0:
+        told = manager.check_thresholds(snapshot(percent=95))
+        os._exit(0 if told else 1)
+    end = time.monotonic() + 30
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    go.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
