@@ -47,6 +47,8 @@ _REUSE_SHARE: Final = 16
 """A reading is used again while at least this share of the room that it found is left over, and `_REUSE_SLACK`."""
 _PRICE_STEP: Final = MIB
 """Waiters are priced anew when the floor has moved by more than this."""
+_NOTHING: Final = MIB
+"""A piece of work that has taken no more has taken nothing."""
 _SEEN_SECONDS: Final = 0.1
 """Age up to which it counts what tasks in flight were seen not to need."""
 
@@ -260,9 +262,12 @@ class Headroom:
         """Bytes by which the last sample was inside a guard band; negative where it was not.
 
         Args:
-            alone: Count only the last quarter of the band: a single piece of work may use the rest.
+            alone: Count only the last quarter of the band: a single piece of work may use the rest. And count nothing
+                where it has taken next to nothing: its end would not help a process that is beyond its limit anyway.
         """
         seen = [gauge for gauge in self._gauges if not gauge.is_blind]  # nobody is to be cancelled for an old reading
+        if alone:
+            seen = [gauge for gauge in seen if gauge.used - gauge.floor > _NOTHING]
         return max(
             (gauge.used - gauge.capacity - (gauge.guard * 3 // 4 if alone else 0) for gauge in seen),
             default=-self.capacity(),

@@ -27,7 +27,7 @@ _SHORTEST: Final = 30
 class Growth:
     """Follows snapshots. One older than the one before is left out of the slope; by over a minute, it begins anew."""
 
-    __slots__ = ("_baseline", "_is_set", "_last", "_least", "_minute", "_minutes", "per_hour")
+    __slots__ = ("_baseline", "_is_set", "_last", "_least", "_minute", "_minutes", "per_hour", "starting")
 
     def __init__(self) -> None:
         self._baseline: int | None = None
@@ -37,11 +37,16 @@ class Growth:
         self._least = 0
         self.per_hour: float | None = None
         """Bytes per hour; None until it can be told."""
+        self.starting = 0
+        """How many say that what is taken now is no growth."""
 
     def update(self, snapshot: MemorySnapshot) -> None:
         """Take in a snapshot; the first one is the baseline where none was set."""
-        if self._baseline is None:
+        if self._baseline is None or self.starting:
             self._baseline = snapshot.rss
+        if self.starting:
+            self._minutes.clear()
+            self.per_hour, self._minute = None, 0.0
         at = snapshot.timestamp.timestamp()
         if at < self._last - _MINUTE:  # the clock was set back
             self._minutes.clear()

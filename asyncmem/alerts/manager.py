@@ -10,11 +10,12 @@ in `asyncmem.alerts.handlers` and `asyncmem.alerts.streams`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Self
 
 import anyio
@@ -191,6 +192,19 @@ class AlertManager:
         """
         with self._lock:
             self._growth.set_baseline(snapshot)
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Count no growth inside the block, where a model is loaded or a cache is filled; from then on it counts."""
+        with self._lock:
+            self._growth.starting += 1
+            self._growth.set_baseline(None)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._growth.starting -= 1
+                self._growth.set_baseline(None)
 
     def follow_baseline(self, snapshot: MemorySnapshot) -> None:
         """Count growth from a snapshot on, unless `set_baseline` was called."""

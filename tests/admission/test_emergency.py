@@ -149,6 +149,17 @@ def test_what_runs_alone_may_use_the_guard_band(scene: Scene) -> None:
     assert [permit for _ in range(3) for permit in scene.sample()] == [alone]
 
 
+def test_what_has_taken_nothing_is_not_ended_where_the_process_itself_is_too_large(scene: Scene) -> None:
+    """It would be ended at each look, and the next one too: the process would serve nobody any more."""
+    scene.world.memory.used = 990 * MIB
+    scene.sample()
+    permit = scene.controller.acquire_nowait("request")
+    permit.canceller = scene.canceller
+    assert [scene.sample() for _ in range(10)] == [[]] * 10
+    scene.grow(20)
+    assert permit in [told for _ in range(5) for told in scene.sample()]
+
+
 def test_work_that_goes_on_alone_is_let_go_on(scene: Scene) -> None:
     """The other one has ended, and what is left fits into the band: nothing more is cancelled."""
     first, second = scene.run(300), scene.run(350)

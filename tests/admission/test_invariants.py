@@ -488,4 +488,5 @@ def test_saved_costs_survive_a_kill(tmp_path: Path) -> None:
     assert process.wait(10) == -signal.SIGKILL
     world = World()
     world.controller.load_costs((tmp_path / "costs").read_bytes())
-    assert len(world.controller.statistics().task_classes) >= acknowledged - 1, "the last one had yet to be sampled"
+    kept = min(acknowledged, 1000)  # so many classes are remembered
+    assert len(world.controller.statistics().task_classes) >= kept - 1, "the last one had yet to be sampled"

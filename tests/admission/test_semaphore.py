@@ -232,7 +232,7 @@ async def test_ten_thousand_cancelled_at_once() -> None:
     """Nothing is lost and nothing stays queued."""
     semaphore = MemorySemaphore(1)
     await semaphore.acquire(1)
-    with anyio.fail_after(30):
+    with anyio.fail_after(100):
         async with anyio.create_task_group() as tasks:
             for _ in range(10_000):
                 tasks.start_soon(semaphore.acquire, 1)

@@ -83,6 +83,18 @@ def test_growth_counts_from_the_baseline() -> None:
     assert manager.check_thresholds(at(4, 601))
 
 
+def test_what_is_taken_while_it_starts_is_no_growth() -> None:
+    """A model that is loaded after the first work; what comes behind it counts again, from there on."""
+    manager = AlertManager(cooldown=0)
+    manager.set_threshold("warning", growth_mb=100)
+    manager.check_thresholds(at(0, 50))
+    with manager.starting():
+        for second in range(1, 10):
+            assert manager.check_thresholds(at(second, 50 + 40 * second)) == []
+    assert manager.check_thresholds(at(10, 410)) == []
+    assert manager.check_thresholds(at(11, 511))
+
+
 def test_growth_per_hour_fires_and_is_resolved() -> None:
     """And says by how much."""
     manager = AlertManager(cooldown=0)

@@ -120,8 +120,8 @@ def ask(url: str) -> bytes:
 
 
 def wait_for(url: str) -> None:
-    """Ask until the answer is 200; twenty seconds at most."""
-    end = time.monotonic() + 20
+    """Ask until the answer is 200; a minute at most."""
+    end = time.monotonic() + 60
     while True:
         try:
             ask(url)
@@ -156,9 +156,9 @@ def test_hello_aiohttp(free_tcp_port: int) -> None:
     with subprocess.Popen([sys.executable, EXAMPLES / "hello_aiohttp.py", str(port)], stdout=subprocess.DEVNULL) as app:
         try:
             wait_for(f"{base}/readyz")
-            assert json.loads(ask(f"{base}/thumbnail?megapixels=2")) == {"bytes": 24_000_000}
-            deadline = time.monotonic() + 10
-            while True:  # learned with the next look of the background thread
+            deadline = time.monotonic() + 60
+            while True:  # learned with the next look of the background thread; not where it came too late for this one
+                assert json.loads(ask(f"{base}/thumbnail?megapixels=2")) == {"bytes": 24_000_000}
                 learned = json.loads(ask(f"{base}/statistics"))["task_classes"]["GET /thumbnail"]
                 if learned["peak"] > 10_000_000:
                     break

@@ -132,6 +132,7 @@ async def test_an_app_beyond_its_limit_serves_all_the_same(
     b = bench()
     side_by_side = 0
 
+    @admission(cancellable=False)  # beyond its limit, a look of the watcher in the midst of it would end it
     async def work(request: web.Request) -> web.Response:
         nonlocal side_by_side
         side_by_side = max(side_by_side, b.app[RUNTIME].statistics().admission.in_flight)

@@ -123,15 +123,16 @@ def test_functions_are_actions(bench: Callable[..., Bench]) -> None:
     b = bench(medium=(note,), low=(note,), high=())
     seen.append(b)
     b.worker.update(MEDIUM, MIB)
-    until(lambda: b.called == [("note", MEDIUM)])
-    until(lambda: b.reclaim.statistics().runs == 1)
+    until(lambda: ("note", MEDIUM) in b.called)
+    until(lambda: b.reclaim.statistics().runs >= 1)
     last = b.reclaim.statistics().last
     assert last is not None
     assert [(action.name.rsplit(".", 1)[-1], action.bytes_freed) for action in last.actions] == [("note", 5 * MIB)]
     b.worker.update(HIGH, MIB)
     b.worker.update(LOW, 0)
     until(lambda: not b.is_running)
-    assert b.called == [("note", MEDIUM), ("note", LOW)]
+    assert set(b.called[:-1]) == {("note", MEDIUM)}, "again each second"
+    assert b.called[-1] == ("note", LOW)
 
 
 def test_only_what_the_level_names_is_run(bench: Callable[..., Bench]) -> None:
@@ -139,10 +140,11 @@ def test_only_what_the_level_names_is_run(bench: Callable[..., Bench]) -> None:
     b = bench(medium=("reclaim",), high=("shrink",))
     b.reclaim.add(ReclaimHook("hook", lambda: b.note(LOW)))
     b.worker.update(MEDIUM, MIB)
-    until(lambda: b.called == [("note", LOW)])
+    until(lambda: ("note", LOW) in b.called)
+    assert set(b.called) == {("note", LOW)}
     b.worker.update(HIGH, MIB)
     until(lambda: ("cache", HIGH) in b.called)
-    assert b.called.count(("note", LOW)) == 1
+    assert ("note", LOW) not in b.called[b.called.index(("cache", HIGH)) :]
 
 
 def test_a_level_about_to_be_left_asks_for_nothing(bench: Callable[..., Bench]) -> None:
@@ -215,7 +217,7 @@ def test_errors_are_counted_and_end_nothing(bench: Callable[..., Bench]) -> None
     b = bench()
     b.error = OSError("no /proc")
     b.worker.update(MEDIUM, MIB)
-    until(lambda: b.worker.statistics().errors == 1)
+    until(lambda: b.worker.statistics().errors >= 1)
     assert b.worker.statistics().last_error == "OSError: no /proc"
     b.error = None
     until(lambda: b.called)

@@ -305,12 +305,13 @@ async def test_a_limit_of_the_same_size_elsewhere_is_no_news() -> None:
 async def test_the_watcher_sees_the_peak_of_work_that_says_nothing() -> None:
     """Real memory, real thread: 30 MiB taken and given back inside a block are learned."""
     async with MemoryRuntime(MemoryConfig(log_alerts=False)) as memory:
-        for _ in range(3):
+        peak, end = 0, time.monotonic() + 60
+        while peak <= 25 * MIB and time.monotonic() < end:  # one that no sample has seen teaches nothing
             async with memory.guard("block"):
                 block = bytearray(30 * MIB)
                 await anyio.sleep(0.05)
                 del block
-        peak = memory.statistics().admission.task_classes["block"].peak
+            peak = memory.statistics().admission.task_classes["block"].peak
         assert 25 * MIB < peak < 60 * MIB
         assert memory.statistics().watcher.errors == 0
 

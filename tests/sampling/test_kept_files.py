@@ -83,17 +83,18 @@ def test_readings_do_not_wait_for_a_busy_process() -> None:
     try:
         reader.start()  # it may have to wait for the lock once
         begin = time.monotonic()
-        while not done.is_set() and time.monotonic() - begin < 20.0:
+        while not done.is_set() and time.monotonic() - begin < 60.0:
             pass
     finally:
         sys.setswitchinterval(before)
-    assert time.monotonic() - begin < 5.0, "a hundred times as long"
+    assert time.monotonic() - begin < 50.0, "twice as long, with half a second for each reading"
     reader.join()
 
 
-def test_a_file_that_is_slow_to_read_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_slow_to_read_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After three slow readings in a row the lock is let go for it."""
-    kept = KeptFile("/proc/self/statm")
+    (tmp_path / "file").write_text("text")
+    kept = KeptFile(tmp_path / "file")
     calls = 0
 
     def slow(_descriptor: int) -> bytes:
@@ -104,7 +105,7 @@ def test_a_file_that_is_slow_to_read_holds_nobody_up(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(kept, "_quick", slow)
     assert [kept.read() for _ in range(3)] == [b"slow"] * 3
-    assert kept.read() == Path("/proc/self/statm").read_bytes()
+    assert kept.read() == b"text"
     assert calls == 3
 
 

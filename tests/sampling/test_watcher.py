@@ -10,7 +10,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 
 import pytest
 
@@ -253,9 +252,9 @@ def test_start_twice_is_one_thread(start: Start) -> None:
     ticks = Ticks()
     watcher = start(ticks)
     assert ticks.reached(1)
-    before = threading.active_count()
+    thread = watcher._thread
     watcher.start()
-    assert threading.active_count() == before
+    assert watcher._thread is thread
     assert watcher.statistics().running
 
 
@@ -387,8 +386,8 @@ def test_a_listener_that_fails_is_counted_and_keeps_nobody_awake(start_polling: 
     told.error = OSError("gone")
     watcher = start_polling(ticks, events=told)
     assert ticks.reached(1)
-    told.say()
     begin = time.monotonic()
+    told.say()
     while told.handled < 5:
         time.sleep(0)
     assert time.monotonic() - begin >= 4 * 0.002
@@ -409,11 +408,12 @@ def test_a_storm_of_prompts_is_slowed_down(start: Start) -> None:
         if len(begins) == 20:
             done.set()
 
+    started = time.monotonic()
     watcher = start(tick)
     while not done.is_set():
         watcher.prompt()
-    gaps = [later - earlier for earlier, later in pairwise(begins)]
-    assert min(gaps) >= 0.0019
+    # Not gap by gap: one that is held up before it can look at the clock makes its own gap longer and the next shorter.
+    assert all(begin - started >= 0.0019 * number for number, begin in enumerate(begins))
 
 
 @pytest.mark.parametrize(("asked", "period"), [(0.0, 0.002), (-1.0, 0.002), (float("nan"), 0.002), (1e9, LONG)])
@@ -433,8 +433,11 @@ def test_it_says_how_late_calls_come(start: Start) -> None:
     ticks.period = 0.002
     watcher = start(ticks)
     assert ticks.reached(3)
-    ctypes.PyDLL(None).usleep(50_000)
-    assert ticks.reached(ticks.count + 3)
+    end = time.monotonic() + LONG
+    while watcher.statistics().worst_lateness < 0.040:  # held up in the midst of a call it would not be late
+        assert time.monotonic() < end
+        ctypes.PyDLL(None).usleep(50_000)
+        assert ticks.reached(ticks.count + 3)
     watcher.stop()
     statistics = watcher.statistics()
     assert statistics.worst_lateness >= 0.040

@@ -41,6 +41,7 @@ async def crowd(base: str, path: str) -> dict[str, int]:
     return answers
 
 
+@pytest.mark.timeout(600)
 async def test_ten_thousand_clients_at_once(
     memory_cgroup: Any, serve: Callable[..., Any], session: aiohttp.ClientSession
 ) -> None:
@@ -56,17 +57,18 @@ async def test_ten_thousand_clients_at_once(
     try:
         app = serve("hungry_app.py", LIMIT_MIB)
         await app.until_alive(session)
-        blocks, sizes = [], []
-        for round_ in range(3):
+        blocks, sizes, admitted = [], [], 0
+        for _ in range(3):
             answers = await crowd(app.base, "/tiny")
             assert sum(answers.values()) == CLIENTS
             assert set(answers) <= {"200", "429", "503"}, answers
-            assert answers["200"] > 500, answers
+            assert answers["200"] > 0, answers
             while (statistics := await app.statistics(session))["in_flight"]:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
             assert (statistics["reserved"], statistics["queued"]) == (0, 0)
             assert statistics["rejected_idle"] == 0
-            assert statistics["admitted"] >= answers["200"] * (round_ > 0)
+            assert statistics["admitted"] - admitted == answers["200"], "who is let in is served, and nobody else"
+            admitted = statistics["admitted"]
             blocks.append(statistics["blocks"])
             sizes.append(statistics["working_set"] / MIB)
         assert max(blocks[1:]) - blocks[0] < CLIENTS // 10, blocks

@@ -68,10 +68,11 @@ class WarmUp:
 
     async def _run(self) -> None:
         try:
-            if not self._service.statistics().loaded:
-                async with self._memory.guard("embedding_model_load", cost=_LOAD_COST):
-                    await self._service.load()
-            await self._service.embed_text(_FIRST_TEXT)
+            with self._memory.alerts.starting():  # what the model takes is no growth
+                if not self._service.statistics().loaded:
+                    async with self._memory.guard("embedding_model_load", cost=_LOAD_COST):
+                        await self._service.load()
+                await self._service.embed_text(_FIRST_TEXT)
         except AdmissionRejected as error:
             self._fail(f"there is no memory to load the model: it needs about {format_bytes(_LOAD_COST)}", error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told and not raised into nowhere

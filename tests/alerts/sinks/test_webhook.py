@@ -591,6 +591,9 @@ async def test_no_secret_gets_out(
     """
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
+    asyncio.get_running_loop().slow_callback_duration = (
+        600  # it would show the tasks of the server, which knows the URL
+    )
     causes: list[Exception] = []
     set_on_retry_hooks([StructlogOnRetryHook, LoggingOnRetryHook, lambda details: causes.append(details.caused_by)])
     body: dict[str, object] = {"routing_key": HIDDEN}

@@ -228,10 +228,12 @@ async def test_what_admission_refuses_has_the_shape_and_says_when_to_come_back(s
         async with TestClient(TestServer(app)) as client:
             await app[WARM_UP].wait()
             async with app[RUNTIME].guard("all of it", cost=app[RUNTIME].admission.statistics().headroom):
+                late = await embed(client, model="small")
+                app[RUNTIME].admission._waiting._queue_timeout = 60.0  # from here on the one that waits stays
                 waiting = asyncio.create_task(embed(client, model="small"))
                 await until(lambda: app[RUNTIME].admission.statistics().queued == 1)
                 full = await embed(client, model="small")
-                late = await waiting
+            assert (await waiting)[0] == 200
     for (status, answer, headers), expected, kind in ((full, 429, "rate_limit_error"), (late, 503, "server_error")):
         assert status == expected
         assert answer["error"]["type"] == kind
