@@ -41,7 +41,13 @@ BUSY_PERIOD_MS: Final = 10.0
 THROUGHPUT: Final = 0.98
 GENTLE: Final = ("100/s", "1000/s")
 """Floods that requests are not to feel. Of a thread that never pauses they feel the thread."""
-WAY: Final = {"heard": "kernel heard", "looked": "look begun", "immediate": "handler", "awaited": "async handler"}
+WAY: Final = {
+    "grown": "growth over",
+    "heard": "kernel heard",
+    "looked": "look begun",
+    "immediate": "handler",
+    "awaited": "async handler",
+}
 FEW: Final = 5
 """The case that is known to be lost is measured on one in so many crossings: each can take a second."""
 
@@ -99,7 +105,7 @@ def crossings(cases: Sequence[Case], count: int) -> dict[str, object]:
         told = [each for each in found if each.immediate is not None and each.awaited is not None]
         stations = {
             name: Spread.of(seen)
-            for name in ("heard", "looked", "immediate", "awaited")
+            for name in WAY
             if (seen := [at for each in told if (at := getattr(each, name)) is not None])
         }
         pushed = sum(each.heard is not None for each in told)

@@ -74,6 +74,8 @@ class Crossing(msgspec.Struct, kw_only=True):
 
     kind: str | None = None
     """The type of the alert that came first."""
+    grown: float | None = None
+    """The process itself has stopped to grow: the loop's thread has kept the interpreter until then."""
     heard: float | None = None
     """The watcher's thread has taken in the kernel's word."""
     looked: float | None = None
@@ -119,6 +121,10 @@ class _Stations:
         """What was noted, in seconds after the crossing; what was before it had to do with something else."""
         after = {name: at - crossed for name, at in self.stamps.items() if at >= crossed}
         return Crossing(kind=self.kind, **after)
+
+    def grown(self) -> None:
+        """This process has stopped to grow, and lets others into the interpreter."""
+        self.stamps["grown"] = time.perf_counter()
 
     def _note(self, name: str) -> None:
         if "immediate" not in self.stamps:
@@ -226,12 +232,13 @@ async def _one(runtime: MemoryRuntime, case: Case, stations: _Stations, grower: 
     runtime._watcher.prompt()
     while runtime.statistics().watcher.ticks == before:  # noqa: ASYNC110 - of another thread
         await asyncio.sleep(CALM / 10)
-    # At any time between two looks.
-    await asyncio.sleep(CALM + random.uniform(0.0, CALM if case.pushed else case.interval))  # noqa: S311
+    at_random = case.interval if case.load == "idle" and not case.pushed else CALM  # at any time between two looks
+    await asyncio.sleep(CALM + random.uniform(0.0, at_random))  # noqa: S311
     is_critical = any(alert.level is AlertLevel.CRITICAL for alert in runtime.alerts.active)
     assert not is_critical, "something else takes memory: the last alert has not ended"
     stations.clear()
     crossed = grower.cross()
+    stations.grown()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stations.arrived.wait(), case.interval + LATEST)
     return stations.since(crossed or await grower.crossed())
