@@ -351,7 +351,7 @@ class MemoryRuntime:
                 there is no pressure it is told afterwards that it may grow again. `LOW` shrinks nothing.
 
         Returns:
-            What came of it.
+            What came of it; empty where another run is at it.
         """
         present = self.pressure.level
         if level is None:

@@ -169,7 +169,7 @@ class AdmissionController:
         priority: Priority = Priority.NORMAL,
         size: float = 0.0,
     ) -> Permit | None:
-        """Reserve now, or return None where it would have to wait; arguments and errors as of `acquire`.
+        """Reserve now, or return None where it would have to wait; arguments and refusals as of `acquire`.
 
         The quick way in: no await, no exception where the answer is «wait». Where the last reading is some
         milliseconds old and found room in plenty, memory is not read again.
@@ -293,8 +293,8 @@ class AdmissionController:
             The permit; end it with `Permit.record` or `Permit.drop`.
 
         Raises:
-            AdmissionRejected: The queue is full, the wait too long, the cost beyond what there can be, or the
-                controller closed.
+            AdmissionRejected: The queue is full, the wait too long, the cost beyond what there can be, the priority
+                low while pressure is high, or the controller closed or drained.
             ConfigError: A cost, priority, size or deadline that cannot be.
         """
         if deadline is not None:

@@ -493,7 +493,6 @@ def test_a_section_runs_what_was_posted_in_order() -> None:
     assert ran == [1, 2, 3]
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers that signal here")
 def test_a_signal_handler_cannot_lock_its_thread_out() -> None:
     """Also one that comes in the instant in which the lock is taken, or let go."""
     breaker = World().breaker
